@@ -1,0 +1,7 @@
+//! Rainfall radar, terrain and flood records: rasters, TFRecord shards, dataset recipes and batches. No burn here.
+
+pub mod manifest;
+pub mod sample;
+
+pub use manifest::Manifest;
+pub use sample::Sample;

@@ -1,0 +1,2 @@
+//! predict
+fn main() {}
