@@ -1,1 +1,3 @@
 //! pluvial-model
+
+pub mod metrics;
