@@ -1,7 +1,9 @@
 //! Rainfall radar, terrain and flood records: rasters, TFRecord shards, dataset recipes and batches. No burn here.
 
+pub mod error;
 pub mod manifest;
 pub mod sample;
 
+pub use error::{DataError, Result};
 pub use manifest::Manifest;
 pub use sample::Sample;
