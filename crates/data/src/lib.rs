@@ -3,6 +3,7 @@
 pub mod error;
 pub mod manifest;
 pub mod sample;
+pub mod terrain;
 
 pub use error::{DataError, Result};
 pub use manifest::Manifest;
