@@ -1,1 +1,3 @@
-//! pluvial-train
+//! The train and predict programs: configuration, run folder, training loop, checkpoints, report.
+
+pub mod scores;
