@@ -1,3 +1,4 @@
 //! pluvial-model
 
+pub mod losses;
 pub mod metrics;
