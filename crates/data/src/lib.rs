@@ -1,10 +1,14 @@
 //! Rainfall radar, terrain and flood records: rasters, TFRecord shards, dataset recipes and batches. No burn here.
 
 pub mod error;
+pub mod grid;
 pub mod manifest;
+pub mod radar;
+pub mod rng;
 pub mod sample;
 pub mod terrain;
 
 pub use error::{DataError, Result};
+pub use grid::GeoGrid;
 pub use manifest::Manifest;
 pub use sample::Sample;
