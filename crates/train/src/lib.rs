@@ -1,3 +1,8 @@
 //! The train and predict programs: configuration, run folder, training loop, checkpoints, report.
 
+pub mod device;
+pub mod logistic;
+pub mod run_dir;
+pub mod schedule;
 pub mod scores;
+pub mod signals;

@@ -69,6 +69,17 @@ impl ThresholdSweep {
         Ok(())
     }
 
+    /// Counts many pixels of the same wet probability at once: `dry` and `wet` of them in truth.
+    ///
+    /// # Errors
+    /// A probability outside [0, 1] or NaN.
+    pub fn add_counts(&mut self, probability: f32, dry: u64, wet: u64) -> Result<(), MetricsError> {
+        let bin = self.bin(checked_probability(0, probability)?);
+        self.dry[bin] += dry;
+        self.wet[bin] += wet;
+        Ok(())
+    }
+
     /// Adds the counts of another part of the split.
     ///
     /// # Panics
