@@ -1,6 +1,7 @@
 //! The train and predict programs: configuration, run folder, training loop, checkpoints, report.
 
 pub mod device;
+pub mod log;
 pub mod logistic;
 pub mod run_dir;
 pub mod schedule;

@@ -1,0 +1,272 @@
+//! `metrics.tsv`: one row an epoch, for spreadsheets, plots and the report.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use pluvial_model::metrics::Confusion;
+
+/// What one epoch reached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EpochRow {
+    /// Epoch, from 1.
+    pub epoch: u64,
+    /// Optimizer steps since the start of the run.
+    pub step: u64,
+    /// Learning rate of the epoch's last step.
+    pub learning_rate: f64,
+    /// Mean training loss over the epoch's samples.
+    pub train_loss: f64,
+    /// Mean loss over the validation split.
+    pub validation_loss: f64,
+    /// Pixel counts over the validation split; the score columns are computed from them.
+    pub validation: Confusion,
+    /// Wall time of the epoch, evaluation included.
+    pub seconds: f64,
+    /// Training samples a second, evaluation excluded.
+    pub samples_per_s: f64,
+}
+
+/// The columns in file order. The last two are times: all before them repeat exactly when a run is repeated on the CPU.
+const COLUMNS: [&str; 18] = [
+    "epoch",
+    "step",
+    "learning_rate",
+    "train_loss",
+    "validation_loss",
+    "tp",
+    "fp",
+    "fn",
+    "tn",
+    "csi",
+    "f1",
+    "pod",
+    "far",
+    "mean_iou",
+    "accuracy",
+    "frequency_bias",
+    "seconds",
+    "samples_per_s",
+];
+
+impl EpochRow {
+    /// Tab-separated fields; floats in the shortest form that reads back to the same number.
+    fn to_line(&self) -> String {
+        let scores = self.validation.scores();
+        [
+            self.epoch.to_string(),
+            self.step.to_string(),
+            self.learning_rate.to_string(),
+            self.train_loss.to_string(),
+            self.validation_loss.to_string(),
+            self.validation.tp.to_string(),
+            self.validation.fp.to_string(),
+            self.validation.fn_.to_string(),
+            self.validation.tn.to_string(),
+            scores.csi.to_string(),
+            scores.f1.to_string(),
+            scores.pod.to_string(),
+            scores.far.to_string(),
+            scores.mean_iou.to_string(),
+            scores.accuracy.to_string(),
+            scores
+                .frequency_bias
+                .map_or(String::new(), |b| b.to_string()),
+            format!("{:.3}", self.seconds),
+            format!("{:.2}", self.samples_per_s),
+        ]
+        .join("\t")
+    }
+
+    fn parse(line: &str) -> Result<Self> {
+        let fields: Vec<&str> = line.split('\t').collect();
+        if fields.len() != COLUMNS.len() {
+            bail!("{} columns instead of {}", fields.len(), COLUMNS.len());
+        }
+        let text = |name: &str| {
+            let at = COLUMNS.iter().position(|column| *column == name);
+            at.map_or("", |at| fields[at])
+        };
+        let count = |name: &str| {
+            let text = text(name);
+            text.parse::<u64>()
+                .with_context(|| format!("{name} is `{text}`, not a count"))
+        };
+        let number = |name: &str| {
+            let text = text(name);
+            text.parse::<f64>()
+                .with_context(|| format!("{name} is `{text}`, not a number"))
+        };
+        Ok(Self {
+            epoch: count("epoch")?,
+            step: count("step")?,
+            learning_rate: number("learning_rate")?,
+            train_loss: number("train_loss")?,
+            validation_loss: number("validation_loss")?,
+            validation: Confusion {
+                tp: count("tp")?,
+                fp: count("fp")?,
+                fn_: count("fn")?,
+                tn: count("tn")?,
+            },
+            seconds: number("seconds")?,
+            samples_per_s: number("samples_per_s")?,
+        })
+    }
+}
+
+/// An open `metrics.tsv`, to which rows are appended.
+#[derive(Debug)]
+pub struct MetricsTsv {
+    path: PathBuf,
+    file: File,
+}
+
+impl MetricsTsv {
+    /// Opens the file for a run that goes on after optimizer step `step` (0 for a new one): rows of later steps, which the run is
+    /// about to make again, are dropped, and so is a last line that was cut off.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or holds other columns.
+    pub fn open(path: &Path, step: u64) -> Result<Self> {
+        let (rows, ends) = read_with_ends(path)?;
+        let kept = rows.iter().take_while(|row| row.step <= step).count();
+        let attempt = || -> std::io::Result<File> {
+            let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+            file.set_len(ends.get(kept).copied().unwrap_or(0))?;
+            if ends.is_empty() {
+                file.write_all((COLUMNS.join("\t") + "\n").as_bytes())?;
+            }
+            Ok(file)
+        };
+        let file = attempt().with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
+    }
+
+    /// Appends one row.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn append(&mut self, row: &EpochRow) -> Result<()> {
+        self.file
+            .write_all((row.to_line() + "\n").as_bytes())
+            .with_context(|| format!("cannot append to {}", self.path.display()))
+    }
+}
+
+/// All whole rows of a `metrics.tsv`; none where there is no file yet.
+///
+/// # Errors
+/// The file cannot be read, or a line is not what this program wrote; the message names the line.
+pub fn read(path: &Path) -> Result<Vec<EpochRow>> {
+    Ok(read_with_ends(path)?.0)
+}
+
+/// The rows, and the byte positions where the header and each row end (none in an empty file).
+fn read_with_ends(path: &Path) -> Result<(Vec<EpochRow>, Vec<u64>)> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Default::default()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let (mut rows, mut ends, mut end) = (Vec::new(), Vec::new(), 0);
+    for line in text.split_inclusive('\n') {
+        // A line without its end was being written when the program was killed.
+        let Some(whole) = line.strip_suffix('\n') else {
+            break;
+        };
+        if ends.is_empty() {
+            if !whole.split('\t').eq(COLUMNS) {
+                bail!(
+                    "{}: the columns are not those of this version",
+                    path.display()
+                );
+            }
+        } else {
+            let row = EpochRow::parse(whole)
+                .with_context(|| format!("{}, line {}", path.display(), ends.len() + 1))?;
+            rows.push(row);
+        }
+        end += line.len() as u64;
+        ends.push(end);
+    }
+    Ok((rows, ends))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(epoch: u64) -> EpochRow {
+        EpochRow {
+            epoch,
+            step: 10 * epoch,
+            learning_rate: 1.0 / 3.0,
+            train_loss: 0.1 + 0.2,
+            validation_loss: f64::NAN,
+            validation: Confusion {
+                tp: 3,
+                fp: 1,
+                fn_: 2,
+                tn: 94,
+            },
+            seconds: 12.25,
+            samples_per_s: 80.5,
+        }
+    }
+
+    #[test]
+    fn a_resumed_run_drops_what_it_makes_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.tsv");
+        let mut metrics = MetricsTsv::open(&path, 0).unwrap();
+        for epoch in 1..=3 {
+            metrics.append(&row(epoch)).unwrap();
+        }
+        drop(metrics);
+        let cut = fs::read_to_string(&path).unwrap() + "4\t40\t0.5";
+        fs::write(&path, cut).unwrap();
+        assert_eq!(read(&path).unwrap().len(), 3);
+
+        let mut metrics = MetricsTsv::open(&path, 20).unwrap();
+        assert_eq!(
+            read(&path)
+                .unwrap()
+                .iter()
+                .map(|r| r.epoch)
+                .collect::<Vec<_>>(),
+            [1, 2]
+        );
+        metrics.append(&row(3)).unwrap();
+        let rows = read(&path).unwrap();
+        assert_eq!(rows.len(), 3);
+        assert_eq!(rows[0].learning_rate, 1.0 / 3.0);
+        assert_eq!(rows[0].train_loss, 0.1 + 0.2, "to the last bit");
+        assert!(rows[2].validation_loss.is_nan());
+        assert_eq!(rows[2].validation, row(3).validation);
+        let text = fs::read_to_string(&path).unwrap();
+        let first = text.lines().nth(1).unwrap().split('\t').collect::<Vec<_>>();
+        assert_eq!(first[9], "0.5", "csi 3 / 6");
+    }
+
+    #[test]
+    fn a_damaged_line_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.tsv");
+        let mut metrics = MetricsTsv::open(&path, 0).unwrap();
+        metrics.append(&row(1)).unwrap();
+        let text = fs::read_to_string(&path)
+            .unwrap()
+            .replace("\t10\t", "\tten\t");
+        fs::write(&path, text).unwrap();
+        let message = format!("{:#}", read(&path).unwrap_err());
+        assert!(
+            message.contains("metrics.tsv, line 2") && message.contains("`ten`"),
+            "{message}"
+        );
+    }
+}
