@@ -2,9 +2,11 @@
 
 pub mod atomic;
 pub mod error;
+pub mod file;
 pub mod grid;
 pub mod manifest;
 pub mod radar;
+pub mod raster;
 pub mod record;
 pub mod rng;
 pub mod sample;

@@ -1,0 +1,107 @@
+//! Files as every format here opens and writes them: gzip recognised by its magic, writes that are whole or not there.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::Path;
+
+use flate2::Compression;
+use flate2::bufread::MultiGzDecoder;
+use flate2::write::GzEncoder;
+
+use crate::error::{DataError, Result};
+
+const BUFFER: usize = 1 << 16;
+
+/// Opens a file for reading; a gzip file (of any number of members) is recognised by its first two bytes and decompressed.
+///
+/// # Errors
+/// [`DataError::Io`] where the file cannot be opened or read.
+pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>> {
+    let file = File::open(path).map_err(|e| DataError::io("open", path, e))?;
+    let mut reader = BufReader::with_capacity(BUFFER, file);
+    let start = reader
+        .fill_buf()
+        .map_err(|e| DataError::io("read", path, e))?;
+    if start.starts_with(&[0x1f, 0x8b]) {
+        let decoder = MultiGzDecoder::new(reader);
+        Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)))
+    } else {
+        Ok(Box::new(reader))
+    }
+}
+
+/// Writes a file through a temporary one in the same folder, renamed when it is complete: on any failure what stood at `path`
+/// stays as it was. A name that ends in `.gz` is compressed.
+///
+/// # Errors
+/// [`DataError::Io`] where the folder or the disk refuses.
+pub fn write(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    let failed = |e| DataError::io("write", path, e);
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".pluvial-");
+    // Temporary files are private by default; a finished one has the permissions of any other new file.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).map_err(failed)?;
+    let compress = path
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
+    let mut writer = BufWriter::with_capacity(BUFFER, file.as_file_mut());
+    if compress {
+        let mut encoder = GzEncoder::new(&mut writer, Compression::default());
+        content(&mut encoder).map_err(failed)?;
+        encoder.finish().map_err(failed)?;
+    } else {
+        content(&mut writer).map_err(failed)?;
+    }
+    writer.flush().map_err(failed)?;
+    drop(writer);
+    file.persist(path).map_err(|e| failed(e.error))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn gzip_is_recognised_by_content_and_failed_writes_leave_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a file.txt", "b.txt.gz", "c.GZ"] {
+            let path = folder.path().join(name);
+            write(&path, |w| w.write_all(b"rain")).unwrap();
+            let mut text = String::new();
+            open(&path).unwrap().read_to_string(&mut text).unwrap();
+            assert_eq!(text, "rain");
+        }
+        let bytes = std::fs::read(folder.path().join("c.GZ")).unwrap();
+        assert_eq!(bytes[..2], [0x1f, 0x8b]);
+        // Members one after the other are one text.
+        let twice = folder.path().join("twice");
+        std::fs::write(&twice, [&bytes[..], &bytes[..]].concat()).unwrap();
+        let mut text = String::new();
+        open(&twice).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "rainrain");
+
+        let path = folder.path().join("a file.txt");
+        let error = write(&path, |w| {
+            w.write_all(b"half")?;
+            Err(io::Error::other("disk full"))
+        });
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("a file.txt': disk full")
+        );
+        assert_eq!(std::fs::read(&path).unwrap(), b"rain");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4);
+        assert!(open(&folder.path().join("none")).is_err());
+        assert!(open(folder.path()).is_err());
+    }
+}
