@@ -1,6 +1,11 @@
 //! `manifest.json`: where every sample of a dataset came from, and which split it belongs to.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
+
+use crate::atomic::write_file;
+use crate::error::{DataError, Result};
 
 /// What stands in `manifest.json` beside the shards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +34,45 @@ pub struct Manifest {
     pub catchments: Vec<Catchment>,
     /// The shards, one event each.
     pub shards: Vec<ShardInfo>,
+}
+
+impl Manifest {
+    /// Name of the file in a dataset's folder.
+    pub const FILE: &str = "manifest.json";
+    /// The newest layout that this version reads, and the one it writes.
+    pub const FORMAT: u32 = 1;
+
+    /// Reads `manifest.json` of the dataset in `folder`.
+    ///
+    /// # Errors
+    /// When the file is missing, is no manifest or has a newer layout.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(Self::FILE);
+        let text = std::fs::read(&path).map_err(|e| DataError::io("read", &path, e))?;
+        let manifest: Self =
+            serde_json::from_slice(&text).map_err(|e| DataError::format(&path, e.to_string()))?;
+        if manifest.format > Self::FORMAT {
+            let newer = format!(
+                "layout {} is newer than this program's {}",
+                manifest.format,
+                Self::FORMAT
+            );
+            return Err(DataError::format(&path, newer));
+        }
+        Ok(manifest)
+    }
+
+    /// Writes `manifest.json` into `folder`, whole or not at all.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(Self::FILE);
+        let mut text =
+            serde_json::to_vec(self).map_err(|e| DataError::format(&path, e.to_string()))?;
+        text.push(b'\n');
+        write_file(&path, &text)
+    }
 }
 
 /// A terrain of the dataset.
