@@ -1,1 +1,39 @@
-//! pluvial-hydro
+//! A mass-conserving local inertial flood solver: rain and terrain to water depth.
+//!
+//! The two-dimensional shallow water equations without their advection term, on square cells with the unit discharge
+//! stored on the faces between them (Bates, Horritt & Fewtrell 2010, J. Hydrol. 387; de Almeida et al. 2012, WRR 48).
+//! A solver is a [`Domain`] (terrain, roughness, edge), a [`SolverConfig`] and the water that has fallen on it:
+//!
+//! ```
+//! use ndarray::{Array2, array};
+//! use pluvial_hydro::{Domain, Edge, Manning, Solver, SolverConfig};
+//!
+//! let domain = Domain {
+//!     bed_m: Array2::from_shape_fn((4, 6), |(row, col)| (row + col) as f64), // row 0 = north; NaN = outside
+//!     cell_size_m: 500.0,
+//!     manning: Manning::Uniform(0.05),
+//!     edge: Edge::FreeOutflow { slope: 0.002 },
+//! };
+//! let mut solver = Solver::new(domain, SolverConfig::default())?;
+//! solver.set_rain_mm_per_h(array![[0.0, 10.0, 20.0], [5.0, 5.0, 5.0]].view())?; // a coarser grid over the same ground
+//! solver.advance(3600.0)?;
+//! assert_eq!(solver.depth_m().dim(), (4, 6));
+//! assert!(solver.mass_balance().relative_error() < 1e-12);
+//! # Ok::<(), pluvial_hydro::HydroError>(())
+//! ```
+
+mod config;
+mod domain;
+mod error;
+mod kernel;
+mod mass;
+mod rain;
+mod solver;
+mod span;
+mod step;
+
+pub use config::SolverConfig;
+pub use domain::{Domain, Edge, Manning};
+pub use error::HydroError;
+pub use mass::MassBalance;
+pub use solver::Solver;
