@@ -22,7 +22,7 @@ const NEIGHBOURS: [(isize, isize); 8] = [
 ];
 
 /// Receiver of a cell from which water leaves the terrain.
-const OUT: u32 = u32::MAX;
+pub(super) const OUT: u32 = u32::MAX;
 
 /// Where the water of every cell goes: a forest of single-receiver (D8) paths, each ending at an edge of the terrain.
 ///
@@ -36,9 +36,9 @@ pub struct FlowTree {
     /// Level to which the cell's depression fills before it spills; the bed itself outside depressions.
     spill_level_m: Array2<f64>,
     /// Flat index of the next cell downstream, or `OUT`.
-    receiver: Vec<u32>,
+    pub(super) receiver: Vec<u32>,
     /// Flat indices of the cells inside the terrain, every cell before its receiver.
-    upstream_first: Vec<u32>,
+    pub(super) upstream_first: Vec<u32>,
 }
 
 /// A cell waiting in the flood, lowest first; `serial` makes ties first-in, first-out and so independent of the heap.
