@@ -1,0 +1,110 @@
+//! DeepLabV3+ (Chen et al. 2018, "Encoder-decoder with atrous separable convolution for semantic image segmentation",
+//! arXiv 1802.02611).
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::layers::aspp::{Aspp, AsppConfig};
+use crate::layers::cbam::{Cbam, CbamConfig};
+use crate::layers::conv_norm_act::{ConvNormAct, ConvNormActConfig};
+use crate::layers::conv3x3::Conv3x3;
+use crate::layers::resize::resize_bilinear;
+
+/// Which published network: "DeepLabV3+" names several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeepLabVariant {
+    /// The paper: the encoder's last stage at the output stride; separable 3×3 convolutions in pyramid and decoder.
+    Paper,
+    /// The example of keras.io, on which the published rainfall model stands: the encoder's third stage; full 3×3
+    /// convolutions; a bias behind the image pooling; ε 1e-3, Keras' default.
+    Keras,
+}
+
+/// Configuration of [`DeepLabV3Plus`].
+#[derive(Config, Debug)]
+pub struct DeepLabV3PlusConfig {
+    /// Which published network.
+    pub variant: DeepLabVariant,
+    /// Channels of the map at stride 4.
+    pub low_channels_in: usize,
+    /// Channels of the encoder's last map.
+    pub high_channels_in: usize,
+    /// Channels of the pyramid and the output.
+    #[config(default = 256)]
+    pub channels: usize,
+    /// Channels to which the map at stride 4 is reduced.
+    #[config(default = 48)]
+    pub low_channels: usize,
+    /// Stride of the encoder's last map, in input cells: 16, or 8 with doubled dilations.
+    #[config(default = 16)]
+    pub output_stride: usize,
+    /// Attention behind the two fusing convolutions.
+    #[config(default = false)]
+    pub cbam: bool,
+}
+
+/// Atrous pyramid on the encoder's last map, enlarged bilinearly, concatenated with the reduced map at stride 4 and fused
+/// by two 3×3 convolutions.
+#[derive(Module, Debug)]
+pub struct DeepLabV3Plus {
+    /// Atrous spatial pyramid pooling of the last map.
+    pub aspp: Aspp,
+    /// 1×1 convolution that reduces the map at stride 4.
+    pub low: ConvNormAct,
+    /// Two 3×3 convolutions.
+    pub fuse: Vec<Conv3x3>,
+    /// Attention.
+    pub cbam: Option<Cbam>,
+}
+
+impl DeepLabV3PlusConfig {
+    /// A decoder with fresh weights on `device`.
+    pub fn init(&self, device: &Device) -> DeepLabV3Plus {
+        let separable = self.variant == DeepLabVariant::Paper;
+        let epsilon = match self.variant {
+            DeepLabVariant::Paper => 1e-5,
+            DeepLabVariant::Keras => 1e-3,
+        };
+        let rates = [6, 12, 18].map(|rate| rate * 16 / self.output_stride);
+        let fused = [self.low_channels + self.channels, self.channels];
+        let fuse = fused.map(|channels_in| match separable {
+            true => Conv3x3::separable([channels_in, self.channels], 1, device),
+            false => Conv3x3::full(
+                ConvNormActConfig::new([channels_in, self.channels], 3).with_epsilon(epsilon),
+                device,
+            ),
+        });
+        DeepLabV3Plus {
+            aspp: AsppConfig::new([self.high_channels_in, self.channels], rates, separable)
+                .with_pool_bias(self.variant == DeepLabVariant::Keras)
+                .with_epsilon(epsilon)
+                .init(device),
+            low: ConvNormActConfig::new([self.low_channels_in, self.low_channels], 1)
+                .with_epsilon(epsilon)
+                .init(device),
+            fuse: fuse.into(),
+            cbam: self
+                .cbam
+                .then(|| CbamConfig::new(self.channels).init(device)),
+        }
+    }
+}
+
+impl DeepLabV3Plus {
+    /// # Shapes
+    /// `low` `[batch, low channels in, height / 4, width / 4]` and `high` `[batch, high channels in, h, w]`
+    /// → `[batch, channels, height / 4, width / 4]`
+    pub fn forward(&self, low: Tensor<4>, high: Tensor<4>) -> Tensor<4> {
+        let [_, _, height, width] = low.dims();
+        let high = resize_bilinear(self.aspp.forward(high), [height, width]);
+        let x = Tensor::cat(vec![high, self.low.forward(low)], 1);
+        let x = self.fuse.iter().fold(x, |x, conv| conv.forward(x));
+        match &self.cbam {
+            Some(cbam) => cbam.forward(x),
+            None => x,
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! ConvNeXt (Liu et al. 2022, "A ConvNet for the 2020s", arXiv 2201.03545).
+//!
+//! Tiny to base are the paper's sizes; atto to nano are those of timm's `convnext_*` models. With an output stride below
+//! 32 the last stages keep their resolution and dilate their depthwise convolutions instead, as timm's do.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig, PaddingConfig2d};
+use burn::tensor::activation::gelu;
+use burn::tensor::{Device, Tensor};
+
+use super::stage_strides;
+use crate::layers::depthwise_conv::{DepthwiseConv2d, DepthwiseConv2dConfig};
+use crate::layers::drop_path::{DropPath, DropPathConfig, linear_schedule};
+use crate::layers::init;
+use crate::layers::layer_norm2d::{LayerNorm2d, LayerNorm2dConfig};
+use crate::layers::layer_scale::{LayerScale, LayerScaleConfig};
+
+/// Side of the depthwise kernels, in cells.
+const KERNEL_SIZE: usize = 7;
+/// Stride of the stem, in input cells.
+const STEM_STRIDE: usize = 4;
+
+/// Configuration of [`ConvNeXt`].
+#[derive(Config, Debug)]
+pub struct ConvNeXtConfig {
+    /// Channels of the input.
+    pub input_channels: usize,
+    /// Blocks of each stage.
+    pub depths: Vec<usize>,
+    /// Channels of each stage.
+    pub dims: Vec<usize>,
+    /// Drop-path probability of the last block; it rises linearly from 0 at the first.
+    #[config(default = 0.0)]
+    pub drop_path: f64,
+    /// Stride of the last map, in input cells: 8, 16 or 32.
+    #[config(default = 32)]
+    pub output_stride: usize,
+}
+
+impl ConvNeXtConfig {
+    fn sized(input_channels: usize, depths: [usize; 4], dim: usize, drop_path: f64) -> Self {
+        let dims = (0..4).map(|i| dim << i).collect();
+        Self::new(input_channels, depths.to_vec(), dims).with_drop_path(drop_path)
+    }
+
+    /// timm's atto: 3.7 M parameters with 1000 classes.
+    pub fn atto(input_channels: usize) -> Self {
+        Self::sized(input_channels, [2, 2, 6, 2], 40, 0.0)
+    }
+
+    /// timm's femto: 5.2 M parameters.
+    pub fn femto(input_channels: usize) -> Self {
+        Self::sized(input_channels, [2, 2, 6, 2], 48, 0.0)
+    }
+
+    /// timm's pico: 9.1 M parameters.
+    pub fn pico(input_channels: usize) -> Self {
+        Self::sized(input_channels, [2, 2, 6, 2], 64, 0.0)
+    }
+
+    /// timm's nano: 15.6 M parameters.
+    pub fn nano(input_channels: usize) -> Self {
+        Self::sized(input_channels, [2, 2, 8, 2], 80, 0.0)
+    }
+
+    /// The paper's tiny: 28.6 M parameters.
+    pub fn tiny(input_channels: usize) -> Self {
+        Self::sized(input_channels, [3, 3, 9, 3], 96, 0.1)
+    }
+
+    /// The paper's small: 50.2 M parameters.
+    pub fn small(input_channels: usize) -> Self {
+        Self::sized(input_channels, [3, 3, 27, 3], 96, 0.4)
+    }
+
+    /// The paper's base: 88.6 M parameters.
+    pub fn base(input_channels: usize) -> Self {
+        Self::sized(input_channels, [3, 3, 27, 3], 128, 0.5)
+    }
+
+    /// Keeps the first `stages` stages.
+    pub fn truncated(mut self, stages: usize) -> Self {
+        self.depths.truncate(stages);
+        self.dims.truncate(stages);
+        self
+    }
+
+    /// Stride of each stage's map, in input cells.
+    pub fn strides(&self) -> Vec<usize> {
+        stage_strides(STEM_STRIDE, self.dims.len(), self.output_stride)
+            .map(|stage| stage.total)
+            .collect()
+    }
+
+    /// An encoder with fresh weights on `device`.
+    pub fn init(&self, device: &Device) -> ConvNeXt {
+        let mut rates = linear_schedule(self.drop_path, self.depths.iter().sum()).into_iter();
+        let mut channels_in = self.dims[0];
+        let geometry = stage_strides(STEM_STRIDE, self.dims.len(), self.output_stride);
+        let stages = self.depths.iter().zip(&self.dims).zip(geometry).enumerate();
+        let stages = stages.map(|(i, ((&depth, &dim), geometry))| {
+            let downsample = (i > 0).then(|| {
+                Downsample::new(
+                    [channels_in, dim],
+                    geometry.stride,
+                    geometry.entry_dilation,
+                    device,
+                )
+            });
+            channels_in = dim;
+            let blocks = rates.by_ref().take(depth);
+            let blocks = blocks.map(|rate| Block::new(dim, geometry.dilation, rate, device));
+            Stage {
+                downsample,
+                blocks: blocks.collect(),
+            }
+        });
+        let stages = stages.collect();
+        let stem = Conv2dConfig::new([self.input_channels, self.dims[0]], [STEM_STRIDE; 2])
+            .with_stride([STEM_STRIDE; 2])
+            .with_initializer(init::convnext());
+        ConvNeXt {
+            stem: init::conv2d(stem, device),
+            stem_norm: LayerNorm2dConfig::new(self.dims[0]).init(device),
+            stages,
+        }
+    }
+}
+
+/// The encoder: a 4×4 stem at stride 4, then stages of blocks with a halving in between.
+#[derive(Module, Debug)]
+pub struct ConvNeXt {
+    /// 4×4 convolution at stride 4.
+    pub stem: Conv2d,
+    /// Normalisation of the stem's map.
+    pub stem_norm: LayerNorm2d,
+    /// The stages.
+    pub stages: Vec<Stage>,
+}
+
+/// One resolution of the network.
+#[derive(Module, Debug)]
+pub struct Stage {
+    /// Way from the previous stage, none in the first.
+    pub downsample: Option<Downsample>,
+    /// Residual blocks.
+    pub blocks: Vec<Block>,
+}
+
+/// Normalisation and 2×2 convolution between two stages.
+#[derive(Module, Debug)]
+pub struct Downsample {
+    /// Normalisation before the convolution.
+    pub norm: LayerNorm2d,
+    /// 2×2 convolution at stride 2, or at stride 1 where dilation replaces the stride.
+    pub conv: Conv2d,
+}
+
+/// `x + drop_path(γ · linear(gelu(linear(layer_norm(depthwise7×7(x))))))`, the middle four times as wide.
+#[derive(Module, Debug)]
+pub struct Block {
+    /// 7×7 depthwise convolution.
+    pub depthwise: DepthwiseConv2d,
+    /// Normalisation over the channels.
+    pub norm: LayerNorm,
+    /// Linear layer C → 4 C of each cell.
+    pub expand: Linear,
+    /// Linear layer 4 C → C of each cell.
+    pub reduce: Linear,
+    /// γ.
+    pub scale: LayerScale,
+    /// Stochastic depth.
+    pub drop_path: DropPath,
+}
+
+impl Downsample {
+    fn new(channels: [usize; 2], stride: usize, dilation: usize, device: &Device) -> Self {
+        // At stride 1 the kernel of two taps needs `dilation` cells of padding to keep the size; timm puts the odd one
+        // at the end.
+        let (before, after) = match stride {
+            1 => (dilation / 2, dilation - dilation / 2),
+            _ => (0, 0),
+        };
+        let conv = Conv2dConfig::new(channels, [2, 2])
+            .with_stride([stride; 2])
+            .with_dilation([dilation; 2])
+            .with_padding(PaddingConfig2d::Explicit(before, before, after, after))
+            .with_initializer(init::convnext());
+        Self {
+            norm: LayerNorm2dConfig::new(channels[0]).init(device),
+            conv: init::conv2d(conv, device),
+        }
+    }
+
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        self.conv.forward(self.norm.forward(x))
+    }
+}
+
+impl Block {
+    fn new(channels: usize, dilation: usize, drop_path: f64, device: &Device) -> Self {
+        let linear = |channels_in, channels_out| {
+            let config = LinearConfig::new(channels_in, channels_out);
+            init::linear(config.with_initializer(init::convnext()), device)
+        };
+        Self {
+            depthwise: DepthwiseConv2dConfig::new(channels, KERNEL_SIZE)
+                .with_dilation(dilation)
+                .init(device),
+            norm: LayerNormConfig::new(channels)
+                .with_epsilon(1e-6)
+                .init(device),
+            expand: linear(channels, 4 * channels),
+            reduce: linear(4 * channels, channels),
+            scale: LayerScaleConfig::new(channels).init(device),
+            drop_path: DropPathConfig::new(drop_path).init(),
+        }
+    }
+
+    /// # Shapes
+    /// `[batch, channels, height, width]` → the same
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let branch = self.depthwise.forward(x.clone()).permute([0, 2, 3, 1]);
+        let branch = self.expand.forward(self.norm.forward(branch));
+        let branch = self.reduce.forward(gelu(branch));
+        let branch = self.scale.forward(branch).permute([0, 3, 1, 2]);
+        x + self.drop_path.forward(branch)
+    }
+}
+
+impl ConvNeXt {
+    /// The map of every stage, finest first.
+    ///
+    /// # Shapes
+    /// `[batch, input channels, height, width]` → `[batch, dims[i], height / strides[i], width / strides[i]]`, rounded
+    /// down at each halving
+    pub fn forward(&self, x: Tensor<4>) -> Vec<Tensor<4>> {
+        let mut x = self.stem_norm.forward(self.stem.forward(x));
+        let mut maps = Vec::with_capacity(self.stages.len());
+        for stage in &self.stages {
+            if let Some(downsample) = &stage.downsample {
+                x = downsample.forward(x);
+            }
+            for block in &stage.blocks {
+                x = block.forward(x);
+            }
+            maps.push(x.clone());
+        }
+        maps
+    }
+}

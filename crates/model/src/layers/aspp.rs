@@ -1,0 +1,78 @@
+//! Atrous spatial pyramid pooling.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use super::conv_norm_act::{ConvNormAct, ConvNormActConfig};
+use super::conv3x3::Conv3x3;
+use super::pool::global_mean;
+
+/// Configuration of [`Aspp`].
+#[derive(Config, Debug)]
+pub struct AsppConfig {
+    /// Channels in and out (the published networks: 256 out).
+    pub channels: [usize; 2],
+    /// Dilations of the three 3×3 branches, in cells.
+    pub rates: [usize; 3],
+    /// Depthwise-separable 3×3 branches instead of full ones.
+    pub separable: bool,
+    /// Bias of the convolution behind the image pooling (keras.io has it).
+    #[config(default = false)]
+    pub pool_bias: bool,
+    /// ε of the batch normalisations of all full convolutions.
+    #[config(default = 1e-5)]
+    pub epsilon: f64,
+}
+
+/// Atrous spatial pyramid pooling (Chen et al. 2017, DeepLabV3, section 3.3): image pooling, a 1×1 and three dilated
+/// 3×3 convolutions side by side, concatenated in this order and mixed by a 1×1 convolution.
+#[derive(Module, Debug)]
+pub struct Aspp {
+    /// 1×1 convolution of the map's mean.
+    pub pool: ConvNormAct,
+    /// The 1×1 branch.
+    pub pointwise: ConvNormAct,
+    /// The three dilated branches.
+    pub dilated: Vec<Conv3x3>,
+    /// 1×1 convolution from five branches to one.
+    pub project: ConvNormAct,
+}
+
+impl AsppConfig {
+    /// A layer with fresh weights on `device`.
+    pub fn init(&self, device: &Device) -> Aspp {
+        let [_, width] = self.channels;
+        let full = |channels, kernel_size| {
+            ConvNormActConfig::new(channels, kernel_size).with_epsilon(self.epsilon)
+        };
+        let dilated = self.rates.iter().map(|&rate| match self.separable {
+            false => Conv3x3::full(full(self.channels, 3).with_dilation(rate), device),
+            true => Conv3x3::separable(self.channels, rate, device),
+        });
+        Aspp {
+            pool: full(self.channels, 1)
+                .with_bias(self.pool_bias)
+                .init(device),
+            pointwise: full(self.channels, 1).init(device),
+            dilated: dilated.collect(),
+            project: full([5 * width, width], 1).init(device),
+        }
+    }
+}
+
+impl Aspp {
+    /// # Shapes
+    /// `[batch, channels in, height, width]` → `[batch, channels out, height, width]`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let [batch, _, height, width] = x.dims();
+        let pooled = self.pool.forward(global_mean(x.clone()));
+        let [_, channels, _, _] = pooled.dims();
+        let mut branches = vec![
+            pooled.expand([batch, channels, height, width]),
+            self.pointwise.forward(x.clone()),
+        ];
+        branches.extend(self.dilated.iter().map(|conv| conv.forward(x.clone())));
+        self.project.forward(Tensor::cat(branches, 1))
+    }
+}

@@ -1,0 +1,43 @@
+//! Learned scale of a residual branch.
+
+use burn::config::Config;
+use burn::module::{Module, Param};
+use burn::nn::Initializer;
+use burn::tensor::{Device, Tensor};
+
+/// Configuration of [`LayerScale`].
+#[derive(Config, Debug)]
+pub struct LayerScaleConfig {
+    /// Channels.
+    pub channels: usize,
+    /// Initial value of γ.
+    #[config(default = 1e-6)]
+    pub initial: f64,
+}
+
+/// `γ · x` with one γ for each channel (Touvron et al. 2021, CaiT, section 2).
+#[derive(Module, Debug)]
+pub struct LayerScale {
+    /// `[channels]`
+    pub gamma: Param<Tensor<1>>,
+}
+
+impl LayerScaleConfig {
+    /// A layer with all γ at the initial value on `device`.
+    pub fn init(&self, device: &Device) -> LayerScale {
+        let gamma = Initializer::Constant {
+            value: self.initial,
+        };
+        LayerScale {
+            gamma: gamma.init([self.channels], device),
+        }
+    }
+}
+
+impl LayerScale {
+    /// # Shapes
+    /// Channels last: `[…, channels]` → the same
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        x * self.gamma.val().unsqueeze()
+    }
+}

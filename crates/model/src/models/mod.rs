@@ -1,0 +1,146 @@
+//! Whole networks.
+
+pub mod classifier;
+pub mod segmenter;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::Tensor;
+
+/// Counts of a network's values.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ParamCount {
+    /// Values that training changes: what PyTorch's `sum(p.numel() for p in model.parameters())` gives.
+    pub trainable: usize,
+    /// Running means and variances of batch normalisations, which Keras' `count_params` adds.
+    pub running: usize,
+}
+
+impl ParamCount {
+    /// The counts of any module. Nothing is initialised by it.
+    pub fn of<M: Module>(module: &M) -> Self {
+        let mut counter = Counter::default();
+        module.visit(&mut counter);
+        counter.count
+    }
+
+    /// Both together: Keras' count.
+    pub fn total(self) -> usize {
+        self.trainable + self.running
+    }
+}
+
+#[derive(Default)]
+struct Counter {
+    /// Names of the fields on the way to the current parameter.
+    path: Vec<String>,
+    count: ParamCount,
+}
+
+impl ModuleVisitor for Counter {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let values = param.lazy_shape().num_elements();
+        match self.path.last().map(String::as_str) {
+            Some("running_mean" | "running_var") => self.count.running += values,
+            _ => self.count.trainable += values,
+        }
+    }
+}
+
+/// Draws every initial value now, in the order of the fields.
+///
+/// burn draws a parameter when it is first used. Done here, the weights depend on the device's seed alone and not on what
+/// else draws random numbers before the first step.
+pub(crate) fn draw_initial_values<M: Module>(module: &M) {
+    struct Draw;
+    impl ModuleVisitor for Draw {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            param.val();
+        }
+    }
+    module.visit(&mut Draw);
+}
+
+#[cfg(test)]
+mod tests {
+    //! Published parameter counts. Modules are described but never drawn, so large ones cost nothing here.
+
+    use super::ParamCount;
+    use crate::config::{EncoderName, ModelConfig};
+    use crate::encoders::EncoderConfig;
+    use crate::layers::cbam::CbamConfig;
+    use burn::tensor::Device;
+
+    /// Trainable values and all values of a classifier of 1000 classes.
+    fn classifier(encoder: EncoderName) -> ParamCount {
+        let config = encoder.config(3);
+        let features = *config.channels().last().unwrap();
+        let norm = match config {
+            EncoderConfig::ConvNeXt(_) => 2 * features,
+            EncoderConfig::ResNet(_) => 0,
+        };
+        let mut count = ParamCount::of(&config.init(&Device::flex()));
+        count.trainable += norm + features * 1000 + 1000;
+        count
+    }
+
+    #[test]
+    fn convnext_counts() {
+        // Liu et al. 2022 (torchvision's exact figures) and timm's convnext_* models.
+        for (encoder, count) in [
+            (EncoderName::ConvNeXtAtto, 3_695_600),
+            (EncoderName::ConvNeXtFemto, 5_217_736),
+            (EncoderName::ConvNeXtPico, 9_050_024),
+            (EncoderName::ConvNeXtNano, 15_593_560),
+            (EncoderName::ConvNeXtTiny, 28_589_128),
+            (EncoderName::ConvNeXtSmall, 50_223_688),
+            (EncoderName::ConvNeXtBase, 88_591_464),
+        ] {
+            let expected = ParamCount {
+                trainable: count,
+                running: 0,
+            };
+            assert_eq!(classifier(encoder), expected, "{encoder}");
+        }
+    }
+
+    #[test]
+    fn resnet_counts() {
+        // torchvision counts trainable values; Keras all.
+        assert_eq!(classifier(EncoderName::ResNet18).trainable, 11_689_512);
+        assert_eq!(classifier(EncoderName::ResNet34).trainable, 21_797_672);
+        assert_eq!(classifier(EncoderName::ResNet50).trainable, 25_557_032);
+        assert_eq!(classifier(EncoderName::ResNet50Keras).total(), 25_636_712);
+    }
+
+    #[test]
+    fn cbam_count() {
+        let cbam = CbamConfig::new(256).init(&Device::flex());
+        assert_eq!(ParamCount::of(&cbam).trainable, 8_564);
+    }
+
+    fn segmenter(name: &str, input_channels: usize) -> ParamCount {
+        let config = ModelConfig {
+            input_channels,
+            ..ModelConfig::from_name(name).unwrap()
+        };
+        ParamCount::of(&config.init(&Device::flex()).unwrap())
+    }
+
+    #[test]
+    fn keras_deeplab_count() {
+        // The published rainfall model: 8 channels, 2 classes.
+        let count = segmenter("deeplabv3plus_keras-resnet50_keras", 8);
+        assert_eq!(count.total(), 11_868_290);
+        // The keras.io example: 3 channels (5 fewer of the 7×7 stem), 20 classes (18 more of 256 weights and a bias).
+        let count = segmenter("deeplabv3plus_keras-resnet50_keras", 3);
+        assert_eq!(count.total() + 18 * 257, 11_857_236);
+    }
+}
