@@ -8,6 +8,7 @@ use super::separable_conv::{SeparableConv, SeparableConvConfig};
 
 /// A 3×3 convolution with normalisation and ReLU in either of its two forms.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // five exist
 pub enum Conv3x3 {
     /// A full convolution.
     Full(ConvNormAct),

@@ -105,7 +105,7 @@ impl Segmenter {
 mod tests {
     use super::*;
     use crate::config::EncoderName;
-    use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
+    use burn::optim::{AdamWConfig, GradientsParams};
     use burn::tensor::Distribution;
 
     /// Ten steps of AdamW on one tiny batch of odd size; returns the losses.
