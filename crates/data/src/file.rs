@@ -8,6 +8,7 @@ use flate2::Compression;
 use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
+use crate::atomic::AtomicFile;
 use crate::error::{DataError, Result};
 
 const BUFFER: usize = 1 << 16;
@@ -37,20 +38,10 @@ pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>> {
 /// [`DataError::Io`] where the folder or the disk refuses.
 pub fn write(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     let failed = |e| DataError::io("write", path, e);
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".pluvial-");
-    // Temporary files are private by default; a finished one has the permissions of any other new file.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(failed)?;
     let compress = path
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
-    let mut writer = BufWriter::with_capacity(BUFFER, file.as_file_mut());
+    let mut writer = BufWriter::with_capacity(BUFFER, AtomicFile::create(path)?);
     if compress {
         let mut encoder = GzEncoder::new(&mut writer, Compression::default());
         content(&mut encoder).map_err(failed)?;
@@ -58,10 +49,10 @@ pub fn write(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<()>
     } else {
         content(&mut writer).map_err(failed)?;
     }
-    writer.flush().map_err(failed)?;
-    drop(writer);
-    file.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
+    writer
+        .into_inner()
+        .map_err(|e| failed(e.into_error()))?
+        .commit()
 }
 
 #[cfg(test)]

@@ -9,6 +9,9 @@ use crate::error::{DataError, Result};
 /// Metres per degree of latitude on the mean sphere (6 371 008.8 m, IUGG mean radius R1).
 const METRES_PER_DEGREE: f64 = 6_371_008.8 * std::f64::consts::PI / 180.0;
 
+/// The CRS of a file that counts in degrees and does not say of which system.
+pub(crate) const UNNAMED_GEOGRAPHIC: &str = "geographic";
+
 /// A raster of equally sized cells, row 0 in the north and column 0 in the west.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GeoGrid {
@@ -61,11 +64,10 @@ impl GeoGrid {
 
     /// Whether the CRS counts in degrees: EPSG codes 4000 to 4999 are geographic (GeoTIFF 1.1, section 7.4).
     pub fn is_geographic(&self) -> bool {
-        self.crs
-            .as_deref()
-            .and_then(|crs| crs.strip_prefix("EPSG:"))
-            .and_then(|code| code.parse::<u32>().ok())
-            .is_some_and(|code| (4000..5000).contains(&code))
+        self.crs.as_deref().is_some_and(|crs| {
+            let code = crs.strip_prefix("EPSG:").and_then(|c| c.parse().ok());
+            crs == UNNAMED_GEOGRAPHIC || code.is_some_and(|c: u32| (4000..5000).contains(&c))
+        })
     }
 
     /// Width and height of the cell in the middle of the grid in metres: the cell size itself for a projected CRS, spherical

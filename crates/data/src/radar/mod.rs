@@ -1,5 +1,6 @@
 //! Rainfall as a stream of timed frames, whatever it comes from.
 
+pub mod ascii_stream;
 pub mod storms;
 
 use ndarray::Array2;

@@ -1,6 +1,7 @@
 //! Rasters in files: one format a module, each read and written.
 
 pub mod esri_ascii;
+pub mod geotiff;
 pub mod heightmap_json;
 pub mod png;
 
@@ -14,8 +15,7 @@ use crate::grid::GeoGrid;
 /// More cells than this in one raster are taken for a damaged header.
 pub(crate) const MAX_CELLS: u64 = 1 << 31;
 
-/// Reads a raster of any known format, recognised by its content: ESRI ASCII or heightmap JSON, either plain or gzip.
-/// A heightmap has no position: its south-western corner lies at (0, 0) and its cells have size 1.
+/// Reads a raster of any known format, recognised by its content: GeoTIFF, or ESRI ASCII or heightmap JSON, plain or gzip. A heightmap has no position: its south-western corner lies at (0, 0) and its cells have size 1.
 ///
 /// # Errors
 /// [`DataError`] where the file cannot be read or is none of these.
@@ -24,6 +24,9 @@ pub fn open_raster(path: &Path) -> Result<GeoGrid> {
     let start = reader
         .fill_buf()
         .map_err(|e| DataError::io("read", path, e))?;
+    if geotiff::is_tiff(start) {
+        return geotiff::read(path);
+    }
     match start.iter().find(|byte| !byte.is_ascii_whitespace()) {
         None => Err(DataError::format(path, "the file is empty")),
         Some(b'{') => {

@@ -9,8 +9,8 @@ use std::path::Path;
 use image::{ImageFormat, Rgb, RgbImage};
 use ndarray::{Array2, ArrayView2};
 
+use crate::atomic;
 use crate::error::{DataError, Result};
-use crate::file;
 
 /// Colours of the cells of [`verification`].
 pub mod verification_colours {
@@ -307,8 +307,7 @@ pub fn encode(image: &RgbImage) -> Result<Vec<u8>> {
 /// # Errors
 /// [`DataError`] where the file cannot be written.
 pub fn write(path: &Path, image: &RgbImage) -> Result<()> {
-    let bytes = encode(image)?;
-    file::write(path, |out| out.write_all(&bytes))
+    atomic::write_file(path, &encode(image)?)
 }
 
 #[cfg(test)]
