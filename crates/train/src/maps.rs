@@ -83,9 +83,9 @@ pub struct Pictures {
     pub rain: RgbImage,
     /// Shaded relief.
     pub terrain: RgbImage,
-    /// True water over the relief; none where the water is not known.
+    /// True water over pale relief; none where the water is not known.
     pub truth: Option<RgbImage>,
-    /// Hits, misses and false alarms over the relief; all predicted water as hits where the water is not known.
+    /// Hits, misses and false alarms over pale relief; all predicted water as hits where the water is not known.
     pub prediction: RgbImage,
     /// Probability of wet.
     pub probability: RgbImage,
@@ -110,12 +110,13 @@ impl SampleFields<'_> {
             on_grid(self.elevation_m, (height, width)).view(),
             self.cell_size_m * self.elevation_m.nrows() as f64 / height as f64,
         );
+        let ground = paled(&relief);
         let truth = self
             .truth
-            .map(|truth| png::verification(&relief, truth, truth))
+            .map(|truth| png::verification(&ground, truth, truth))
             .transpose()?;
         let prediction = png::verification(
-            &relief,
+            &ground,
             self.truth.unwrap_or(predicted.view()),
             predicted.view(),
         )?;
@@ -129,6 +130,16 @@ impl SampleFields<'_> {
             probability: enlarge(png::field(self.probability, &png::PROBABILITY)),
         })
     }
+}
+
+/// Pale grey relief, on which single coloured cells can be seen.
+fn paled(relief: &RgbImage) -> RgbImage {
+    let mut pale = relief.clone();
+    for pixel in pale.pixels_mut() {
+        let grey = pixel.0.iter().map(|&c| u32::from(c)).sum::<u32>() / 3;
+        pixel.0 = [(150 + grey * 2 / 5).min(255) as u8; 3];
+    }
+    pale
 }
 
 /// The same area on a grid of another shape (nearest cell).
@@ -242,7 +253,7 @@ mod tests {
     use png::verification_colours::{FALSE_ALARM, HIT, MISS};
 
     /// Which of the error colours a pixel is nearest to, or the background's own.
-    fn class(picture: &RgbImage, relief: &RgbImage, x: u32, y: u32) -> &'static str {
+    fn class(picture: &RgbImage, ground: &RgbImage, x: u32, y: u32) -> &'static str {
         let pixel = picture.get_pixel(x, y).0;
         let far = |colour: [u8; 3]| -> i32 {
             (0..3)
@@ -253,7 +264,7 @@ mod tests {
             ("hit", HIT),
             ("miss", MISS),
             ("false alarm", FALSE_ALARM),
-            ("dry", relief.get_pixel(x, y).0),
+            ("dry", ground.get_pixel(x, y).0),
         ]
         .into_iter()
         .min_by_key(|(_, colour)| far(*colour))
@@ -281,8 +292,9 @@ mod tests {
         for (_, picture) in pictures.named() {
             assert_eq!(picture.dimensions(), (4 * k, 2 * k));
         }
+        let ground = paled(&pictures.terrain);
         let at = |picture: &RgbImage, row: u32, column: u32| {
-            class(picture, &pictures.terrain, column * k + 5, row * k + 5)
+            class(picture, &ground, column * k + 5, row * k + 5)
         };
         assert_eq!(
             [0, 1, 2, 3].map(|j| at(&pictures.prediction, 0, j)),

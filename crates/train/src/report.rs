@@ -151,7 +151,7 @@ fn header(data: &ReportData) -> String {
         "",
         "Source",
         &format!(
-            "{} · commit <code>{}</code>",
+            "{} · <code>{}</code>",
             escape(&info.version),
             escape(commit)
         ),
@@ -282,13 +282,10 @@ fn tables(scores: &RunScores) -> String {
     for (name, split) in in_order(scores) {
         let title = escape(&split_title(name));
         let best = split.best_uninformed().map(|(name, _)| name);
-        let mut rows = table_row("model", &scores.model, "", &split.model);
+        let mut rows = table_row("model", "model", "", &split.model);
         for (name, row) in &split.baselines {
             let (class, tag) = if row.informed {
-                (
-                    "informed",
-                    " <span class=\"tag plain\">informed: sees the water of now</span>",
-                )
+                ("informed", " <span class=\"tag plain\">informed</span>")
             } else if best == Some(name) {
                 ("", " <span class=\"tag\">best uninformed</span>")
             } else {
@@ -317,7 +314,7 @@ fn tables(scores: &RunScores) -> String {
         );
     }
     format!(
-        "<section aria-labelledby=\"scores\"><h2 id=\"scores\">Scores beside the baselines</h2><div class=\"stack\">{sections}</div></section>\n"
+        "<section aria-labelledby=\"scores\"><h2 id=\"scores\">Scores beside the baselines</h2><p class=\"soft small\">An <em>informed</em> baseline sees the water of now, which the model does not: context, not a rival.</p><div class=\"stack\">{sections}</div></section>\n"
     )
 }
 
@@ -386,7 +383,7 @@ fn map_sections(data: &ReportData) -> String {
             .collect();
         _ = write!(
             html,
-            "<h2>{}</h2><div class=\"maps\">{maps}</div>",
+            "<h3 class=\"split\">{}</h3><div class=\"maps\">{maps}</div>",
             escape(&split_title(split))
         );
     }
@@ -477,7 +474,7 @@ fn map_card(map: &MapPictures) -> String {
         String::new()
     };
     format!(
-        "<article class=\"map card\"><h3>{}<span class=\"soft small\">{} · {}</span>{score}</h3><div class=\"pictures\">{figures}</div></article>",
+        "<article class=\"map card\"><h4>{}<span class=\"soft small\">{} · {}</span>{score}</h4><div class=\"pictures\">{figures}</div></article>",
         escape(&plain_name(&record.event)),
         escape(&plain_name(&record.catchment)),
         hours(record.time_s),
