@@ -116,11 +116,11 @@ pub fn render(data: &ReportData) -> String {
         page += &tables(scores);
     }
     page += &map_sections(data);
-    _ = write!(
+    _ = writeln!(
         page,
         "<section aria-labelledby=\"config\"><h2 id=\"config\">Configuration</h2>\
          <details class=\"card\"><summary>config.toml, as the run resolved it</summary>\
-         <pre tabindex=\"0\"><code>{}</code></pre></details></section>\n",
+         <pre tabindex=\"0\"><code>{}</code></pre></details></section>",
         escape(&data.config)
     );
     page + "</main>\n</body>\n</html>\n"
@@ -519,7 +519,7 @@ fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             text.push('\u{202f}');
         }
         text.push(digit);
