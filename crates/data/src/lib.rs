@@ -1,27 +1,21 @@
 //! Rainfall radar, terrain and flood records: rasters, TFRecord shards, dataset recipes and batches. No burn here.
 
 pub mod atomic;
-pub mod dataset;
+pub mod build;
 pub mod error;
 pub mod file;
 pub mod grid;
-pub mod loader;
 pub mod manifest;
 pub mod radar;
 pub mod raster;
+pub mod recipe;
 pub mod record;
 pub mod rng;
 pub mod sample;
-pub mod split;
-pub mod stats;
 pub mod terrain;
-pub mod transform;
 
-pub use dataset::Dataset;
 pub use error::{DataError, Result};
 pub use grid::GeoGrid;
-pub use loader::{Batch, Loader, LoaderConfig, OnBadRecord, SampleId};
 pub use manifest::Manifest;
 pub use record::{Metadata, ShardReader, ShardWriter};
 pub use sample::Sample;
-pub use transform::{Channel, TransformConfig};

@@ -2,57 +2,46 @@
 
 use std::f64::consts::TAU;
 
-use ndarray::Array2;
-use rand::{Rng, RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use ndarray::{Array2, Zip};
+use rand::{Rng, RngExt};
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
 use super::flow::FlowTree;
 
-/// What a synthetic terrain is made of. The same configuration gives the same terrain, bit for bit on one platform.
+/// What a synthetic terrain is made of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TerrainConfig {
-    /// Rows and columns.
-    pub shape: [usize; 2],
-    /// Edge length of a cell in metres.
-    pub cell_size_m: f64,
-    /// Metres from the lowest to the highest cell of the fractal part, before tilt and valleys.
+    /// Metres from the lowest to the highest cell of the fractal part, before tilt and valleys. Default 250.
     pub relief_m: f64,
-    /// Exponent β of the amplitude spectrum, amplitude ∝ wavenumber^−β; larger is smoother. Real relief: about 1.9.
+    /// Exponent β of the amplitude spectrum, amplitude ∝ wavenumber^−β; larger is smoother. Default 1.9, as real relief.
     pub spectral_exponent: f64,
-    /// Fall of the regional plane from one side to the other in metres, in a direction drawn from the seed.
+    /// Fall of the regional plane over the longer side of the grid in metres, in a random direction. Default 100.
     pub tilt_m: f64,
-    /// Share 0..1 of every depression's depth that is filled in; the rest stays as ponds.
+    /// Share 0..1 of every depression's depth that is filled in; the rest stays as ponds. Default 0.75.
     pub filled_share: f64,
     /// Depth in metres of the valley at the cell with the largest catchment; others are carved ∝ (catchment area)^½.
+    /// Default 15.
     pub valley_m: f64,
-    /// Seed of the terrain.
-    pub seed: u64,
 }
 
 impl Default for TerrainConfig {
     fn default() -> Self {
         Self {
-            shape: [96, 128],
-            cell_size_m: 500.0,
             relief_m: 250.0,
             spectral_exponent: 1.9,
             tilt_m: 100.0,
             filled_share: 0.75,
             valley_m: 15.0,
-            seed: 0,
         }
     }
 }
 
 impl TerrainConfig {
-    /// The terrain, `[height, width]`, metres, lowest cell at 0.
-    pub fn generate(&self) -> Array2<f64> {
-        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
-        let [height, width] = self.shape;
-        let mut bed = fractal(self.shape, self.spectral_exponent, &mut random);
+    /// A terrain `[height, width]` in metres, lowest cell at 0.
+    pub fn generate(&self, [height, width]: [usize; 2], random: &mut impl Rng) -> Array2<f64> {
+        let mut bed = fractal([height, width], self.spectral_exponent, random);
         let (low, high) = range(&bed);
         bed.mapv_inplace(|z| (z - low) / (high - low).max(f64::MIN_POSITIVE) * self.relief_m);
 
@@ -62,11 +51,12 @@ impl TerrainConfig {
             *z += self.tilt_m * (south * row as f64 + east * column as f64) / across;
         }
 
-        let tree = FlowTree::new(bed.view(), self.cell_size_m);
+        // Directions on square cells do not depend on their size.
+        let tree = FlowTree::new(bed.view(), 1.0);
         let accumulation = tree.accumulation_cells();
         let largest = accumulation.iter().copied().fold(1.0, f64::max);
         // The carved depth grows along every path, so carving makes no new depressions on it.
-        ndarray::Zip::from(&mut bed)
+        Zip::from(&mut bed)
             .and(tree.filled_m())
             .and(&accumulation)
             .for_each(|z, &filled, &cells| {
@@ -135,39 +125,48 @@ fn range(bed: &Array2<f64>) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndarray::s;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
 
-    fn small(seed: u64) -> TerrainConfig {
+    const SHAPE: [usize; 2] = [24, 40];
+
+    fn generate(config: &TerrainConfig, seed: u64) -> Array2<f64> {
+        config.generate(SHAPE, &mut ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    /// The fractal alone.
+    fn bare() -> TerrainConfig {
         TerrainConfig {
-            shape: [24, 40],
-            seed,
+            tilt_m: 0.0,
+            valley_m: 0.0,
+            filled_share: 0.0,
             ..TerrainConfig::default()
         }
     }
 
     #[test]
     fn the_seed_decides() {
-        assert_eq!(small(3).generate(), small(3).generate());
-        assert_ne!(small(3).generate(), small(4).generate());
+        let config = TerrainConfig::default();
+        assert_eq!(generate(&config, 3), generate(&config, 3));
+        assert_ne!(generate(&config, 3), generate(&config, 4));
     }
 
     #[test]
     fn the_fractal_spans_the_relief_and_the_tilt_adds_a_plane() {
-        let flat = TerrainConfig {
-            tilt_m: 0.0,
-            valley_m: 0.0,
-            filled_share: 0.0,
-            ..small(1)
-        };
-        let (low, high) = range(&flat.generate());
+        let flat = generate(&bare(), 1);
+        let (low, high) = range(&flat);
         assert_eq!(low, 0.0);
         assert!((high - 250.0).abs() < 1e-9);
-        let tilted = TerrainConfig {
-            tilt_m: 80.0,
-            ..flat.clone()
-        };
-        let mut plane = tilted.generate() - flat.generate();
+        let mut plane = generate(
+            &TerrainConfig {
+                tilt_m: 80.0,
+                ..bare()
+            },
+            1,
+        ) - flat;
         plane -= plane[[0, 0]];
-        // A plane of slope 80 m over 40 cells in some direction.
+        // A plane that falls 80 m over 40 cells in some direction.
         let (east, south) = (plane[[0, 1]], plane[[1, 0]]);
         assert!((east.hypot(south) - 2.0).abs() < 1e-9);
         for ((row, column), z) in plane.indexed_iter() {
@@ -177,28 +176,17 @@ mod tests {
 
     #[test]
     fn the_spectrum_falls_with_the_exponent() {
-        // Mean squared first difference ÷ variance shrinks as the spectrum steepens.
-        let roughness = |exponent| {
-            let bed = TerrainConfig {
-                spectral_exponent: exponent,
-                tilt_m: 0.0,
-                valley_m: 0.0,
-                filled_share: 0.0,
-                ..small(5)
-            }
-            .generate();
-            let mean = bed.mean().unwrap();
-            let differences = bed
-                .rows()
-                .into_iter()
-                .flat_map(|r| {
-                    r.to_vec()
-                        .windows(2)
-                        .map(|w| (w[1] - w[0]).powi(2))
-                        .collect::<Vec<_>>()
-                })
-                .sum::<f64>();
-            differences / bed.mapv(|z| (z - mean).powi(2)).sum()
+        // Mean squared difference of neighbours over the variance shrinks as the spectrum steepens.
+        let roughness = |spectral_exponent| {
+            let bed = generate(
+                &TerrainConfig {
+                    spectral_exponent,
+                    ..bare()
+                },
+                5,
+            );
+            let steps = &bed.slice(s![.., 1..]) - &bed.slice(s![.., ..-1]);
+            steps.mapv(|d| d * d).mean().unwrap() / bed.var(0.0)
         };
         assert!(roughness(1.2) > 2.0 * roughness(1.9) && roughness(1.9) > 1.5 * roughness(2.6));
     }
@@ -206,14 +194,14 @@ mod tests {
     #[test]
     fn filling_leaves_the_asked_share_of_the_depressions() {
         let depth = |filled_share| {
-            let config = TerrainConfig {
-                filled_share,
-                valley_m: 0.0,
-                ..small(7)
-            };
-            FlowTree::new(config.generate().view(), 500.0)
-                .depression_depth_m()
-                .sum()
+            let bed = generate(
+                &TerrainConfig {
+                    filled_share,
+                    ..bare()
+                },
+                7,
+            );
+            FlowTree::new(bed.view(), 500.0).depression_depth_m().sum()
         };
         assert!(depth(0.0) > 0.0);
         assert!((depth(0.75) / depth(0.0) - 0.25).abs() < 1e-6);
@@ -221,7 +209,7 @@ mod tests {
 
     #[test]
     fn several_catchments_drain_to_the_edge() {
-        let bed = TerrainConfig::default().generate();
+        let bed = TerrainConfig::default().generate([96, 128], &mut ChaCha8Rng::seed_from_u64(0));
         let tree = FlowTree::new(bed.view(), 500.0);
         let accumulation = tree.accumulation_cells();
         let outlets = accumulation

@@ -1,0 +1,834 @@
+//! A recipe → a dataset: rain → simulation → windows → samples → one shard per event, in parallel over the events.
+//!
+//! An event streams: memory holds the rain of the longest window and the state of the simulation, never the event.
+//! A build that was stopped goes on where it was: finished shards of the same recipe are kept.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ndarray::{Array2, Array3, ArrayView2, Axis, Zip};
+use pluvial_hydro::{Domain, HydroError, Manning, Solver};
+use rand::Rng;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::atomic::write_file;
+use crate::error::{DataError, Result};
+use crate::grid::GeoGrid;
+use crate::manifest::{Catchment, Manifest, ShardInfo};
+use crate::radar::ascii_stream::{AsciiStream, AsciiStreamConfig, LongGap, Window};
+use crate::radar::storms::{StormConfig, SyntheticStorm};
+use crate::radar::{RainFrame, RainSource};
+use crate::raster;
+use crate::recipe::{
+    BoundRecipe, Event, GridRecipe, RainRecipe, Recipe, StreamRecipe, TerrainFile, TerrainRecipe,
+};
+use crate::record::{Metadata, ShardWriter};
+use crate::rng;
+use crate::sample::Sample;
+
+/// Folder inside a dataset's folder that tells which shards of an unfinished build are done.
+const PARTS: &str = ".parts";
+/// Depth in metres from which a cell counts as wet in the report.
+pub const WET_DEPTH_M: f64 = 0.1;
+/// Rain rate in mm/h that is stored as 1.
+const FULL_SCALE_MM_PER_H: f32 = 100.0;
+
+/// Told after every event, from any thread.
+pub type Progress<'a> = dyn Fn(&EventDone) + Sync + 'a;
+
+/// An event whose shard is finished.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventDone {
+    /// Name of the event, `TERRAIN/storm_NN`.
+    pub event: String,
+    /// Its split.
+    pub split: String,
+    /// Number of its samples.
+    pub samples: usize,
+    /// Share of wet cells over its labels.
+    pub wet_share: f64,
+    /// Number of events of the dataset.
+    pub events: usize,
+    /// Whether an earlier, stopped build had made the shard.
+    pub kept: bool,
+}
+
+/// Counts of one split.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SplitReport {
+    /// Number of events, each a shard.
+    pub events: usize,
+    /// Number of samples.
+    pub samples: usize,
+    /// Number of label cells at least [`WET_DEPTH_M`] deep.
+    pub wet_cells: u64,
+    /// Number of label cells.
+    pub cells: u64,
+}
+
+impl SplitReport {
+    /// Share of wet cells; NaN without cells.
+    pub fn wet_share(&self) -> f64 {
+        self.wet_cells as f64 / self.cells as f64
+    }
+}
+
+/// What stands in `.parts/N.json`: a finished shard.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Part {
+    info: ShardInfo,
+    bytes: u64,
+    wet_cells: u64,
+    cells: u64,
+}
+
+/// Builds the dataset of `recipe` in `folder`; `None` where it already stands there.
+///
+/// # Errors
+/// What reading terrain and rain, simulating and writing meet; a folder that holds anything else.
+pub fn build(
+    recipe: &BoundRecipe,
+    folder: &Path,
+    progress: &Progress,
+) -> Result<Option<BTreeMap<String, SplitReport>>> {
+    let manifest_path = folder.join(Manifest::FILE);
+    if manifest_path.exists() {
+        let manifest = Manifest::read(folder)?;
+        return if manifest.recipe_sha256 == recipe.sha256 {
+            Ok(None)
+        } else {
+            Err(DataError::format(
+                &manifest_path,
+                "the folder holds a dataset of another recipe",
+            ))
+        };
+    }
+    let parts = folder.join(PARTS);
+    prepare(folder, &parts, &recipe.sha256)?;
+
+    let settings = &recipe.recipe;
+    let events = settings.events()?;
+    let metadata = metadata(settings);
+    metadata.write(folder)?;
+    let heightmaps = folder.join("heightmaps");
+    fs::create_dir_all(&heightmaps).map_err(|e| DataError::io("create", &heightmaps, e))?;
+    let mut beds = Vec::new();
+    let mut catchments = Vec::new();
+    for terrain in &settings.terrain {
+        let bed = make_terrain(settings, terrain)?;
+        let heightmap = format!("heightmaps/{}.json.gz", terrain.name);
+        raster::heightmap_json::write(&folder.join(&heightmap), bed.mapv(|z| z as f32).view())?;
+        catchments.push(Catchment {
+            name: terrain.name.clone(),
+            heightmap,
+        });
+        beds.push(bed);
+    }
+
+    let finished: Vec<Part> = events
+        .par_iter()
+        .enumerate()
+        .map(|(index, event)| {
+            let part_path = parts.join(format!("{index}.json"));
+            let kept = read_part(&part_path, folder);
+            let part = match &kept {
+                Some(part) => part.clone(),
+                None => {
+                    let part = build_event(
+                        settings,
+                        event,
+                        &beds[event.terrain],
+                        &metadata,
+                        folder,
+                        index,
+                    )?;
+                    let text = serde_json::to_vec(&part)
+                        .map_err(|e| DataError::format(&part_path, e.to_string()))?;
+                    write_file(&part_path, &text)?;
+                    part
+                }
+            };
+            progress(&EventDone {
+                event: part.info.event.clone(),
+                split: part.info.split.clone(),
+                samples: part.info.times_s.len(),
+                wet_share: part.wet_cells as f64 / part.cells as f64,
+                events: events.len(),
+                kept: kept.is_some(),
+            });
+            Ok(part)
+        })
+        .collect::<Result<_>>()?;
+
+    let mut report = BTreeMap::<String, SplitReport>::new();
+    for part in &finished {
+        let split = report.entry(part.info.split.clone()).or_default();
+        split.events += 1;
+        split.samples += part.info.times_s.len();
+        split.wet_cells += part.wet_cells;
+        split.cells += part.cells;
+    }
+    // The manifest comes last: a folder with a manifest is a whole dataset.
+    let manifest = Manifest {
+        format: Manifest::FORMAT,
+        recipe: recipe.text.clone(),
+        recipe_sha256: recipe.sha256.clone(),
+        seed: settings.seed,
+        pluvial_version: env!("CARGO_PKG_VERSION").into(),
+        cell_size_m: settings.grid.cell_size_m,
+        frame_s: settings.grid.frame_s,
+        pattern: settings.sample.pattern.clone(),
+        water_offset: settings.sample.water_offset,
+        total_hours: settings.sample.total_hours.clone(),
+        catchments,
+        shards: finished.into_iter().map(|part| part.info).collect(),
+    };
+    manifest.write(folder)?;
+    fs::remove_dir_all(&parts).map_err(|e| DataError::io("remove", &parts, e))?;
+    Ok(Some(report))
+}
+
+/// The folder of the recipe's dataset under `root`, built there if it does not stand there yet.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_cached(recipe: &BoundRecipe, root: &Path, progress: &Progress) -> Result<PathBuf> {
+    let folder = root.join(format!("{}-{}", recipe.name, &recipe.sha256[..8]));
+    build(recipe, &folder, progress)?;
+    Ok(folder)
+}
+
+/// Makes `folder` ready for the recipe with this hash; refuses one that holds anything but an unfinished build of it.
+fn prepare(folder: &Path, parts: &Path, sha256: &str) -> Result<()> {
+    let marker = parts.join("recipe_sha256");
+    if fs::read_to_string(&marker).is_ok_and(|found| found == sha256) {
+        return Ok(());
+    }
+    fs::create_dir_all(folder).map_err(|e| DataError::io("create", folder, e))?;
+    let mut entries = fs::read_dir(folder).map_err(|e| DataError::io("read", folder, e))?;
+    if entries.next().is_some() {
+        return Err(DataError::format(
+            folder,
+            "the folder is not empty and holds no unfinished build of this recipe",
+        ));
+    }
+    fs::create_dir_all(parts).map_err(|e| DataError::io("create", parts, e))?;
+    write_file(&marker, sha256.as_bytes())
+}
+
+/// The finished shard that the file at `path` tells of, if it is still there as it was written.
+fn read_part(path: &Path, folder: &Path) -> Option<Part> {
+    let part: Part = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    let shard = fs::metadata(folder.join(&part.info.file)).ok()?;
+    (shard.len() == part.bytes).then_some(part)
+}
+
+/// Shapes of the recipe's records.
+fn metadata(recipe: &Recipe) -> Metadata {
+    let [height, width] = recipe.grid.rain_shape();
+    let totals = recipe.sample.total_hours.len();
+    Metadata {
+        rainfalltotals: (totals > 0).then_some([totals, height, width]),
+        waterdepth_now: Some(recipe.grid.shape),
+        ..Metadata::new(
+            [recipe.sample.pattern.len(), height, width],
+            recipe.grid.shape,
+        )
+    }
+}
+
+/// The terrain on the depth grid, metres; NaN outside.
+fn make_terrain(recipe: &Recipe, terrain: &TerrainRecipe) -> Result<Array2<f64>> {
+    match (&terrain.synthetic, &terrain.file) {
+        (Some(config), _) => {
+            let mut random = rng::stream(recipe.seed, &format!("terrain {}", terrain.name));
+            Ok(config.generate(recipe.grid.shape, &mut random))
+        }
+        (None, Some(file)) => read_terrain(file, recipe.grid.shape, recipe.grid.cell_size_m),
+        (None, None) => Err(DataError::Config(format!(
+            "terrain '{}' has no source",
+            terrain.name
+        ))),
+    }
+}
+
+/// The window of `shape` cells of `cell_size_m` at `file.offset` of a raster.
+///
+/// The raster is resampled as a whole to the nearest whole number of cells, which stretches it by less than half a cell.
+fn read_terrain(file: &TerrainFile, shape: [usize; 2], cell_size_m: f64) -> Result<Array2<f64>> {
+    let grid: GeoGrid = raster::open_raster(&file.path)?;
+    let (cell_x, cell_y) = grid.cell_size_m();
+    let cells = |count: usize, size_m: f64| (count as f64 * size_m / cell_size_m).round() as usize;
+    let (height, width) = (cells(grid.height(), cell_y), cells(grid.width(), cell_x));
+    let [row, column] = file.offset;
+    if row + shape[0] > height || column + shape[1] > width {
+        return Err(DataError::format(
+            &file.path,
+            format!(
+                "a window of {shape:?} cells at {:?} does not fit its {height} × {width} cells of {cell_size_m} m",
+                file.offset
+            ),
+        ));
+    }
+    let window = grid
+        .resample(height, width)?
+        .crop(row..row + shape[0], column..column + shape[1])?;
+    if window.data.iter().all(|z| z.is_nan()) {
+        return Err(DataError::format(
+            &file.path,
+            format!("the window at {:?} holds no data", file.offset),
+        ));
+    }
+    Ok(window.data.mapv(f64::from))
+}
+
+/// The rain of an event.
+fn open_rain(recipe: &Recipe, event: &Event) -> Result<Box<dyn RainSource>> {
+    let grid = &recipe.grid;
+    match &recipe.rain {
+        RainRecipe::Storms(config) => {
+            let [height, width] = grid.rain_shape();
+            let config = StormConfig {
+                height,
+                width,
+                cell_km: grid.rain_cell_m() / 1000.0,
+                frame_s: grid.frame_s,
+                ..config.clone()
+            };
+            let seed = rng::stream(recipe.seed, &format!("storm {}", event_name(recipe, event)))
+                .next_u64();
+            Ok(Box::new(SyntheticStorm::new(&config, seed)?))
+        }
+        RainRecipe::Stream(stream) => Ok(Box::new(StreamWindow::open(stream, grid, event.window)?)),
+    }
+}
+
+/// A window of a radar stream with dry frames after its end.
+struct StreamWindow {
+    stream: AsciiStream,
+    dry_frames: usize,
+    end_s: f64,
+}
+
+impl StreamWindow {
+    fn open(recipe: &StreamRecipe, grid: &GridRecipe, [row, column]: [usize; 2]) -> Result<Self> {
+        let [height, width] = grid.rain_shape();
+        let stream = AsciiStream::open(AsciiStreamConfig {
+            path: recipe.path.clone(),
+            timestamps: Some(recipe.timestamps.clone()),
+            frame_s: grid.frame_s,
+            factor: recipe.scale,
+            window: Some(Window {
+                row,
+                column,
+                height,
+                width,
+            }),
+            missing: recipe.missing,
+            max_gap_min: recipe.max_gap_min,
+            long_gap: LongGap::Stop,
+        })?;
+        let (cell_x, cell_y) = stream.cell_size();
+        let expected = grid.rain_cell_m();
+        if [cell_x, cell_y]
+            .iter()
+            .any(|cell| (cell - expected).abs() > 0.01 * expected)
+        {
+            return Err(DataError::format(
+                &recipe.path,
+                format!("cells are {cell_x} × {cell_y} m, the recipe's rain cells {expected} m"),
+            ));
+        }
+        let dry_frames = frames_in(recipe.dry_after_h, grid.frame_s);
+        Ok(Self {
+            stream,
+            dry_frames,
+            end_s: 0.0,
+        })
+    }
+}
+
+impl RainSource for StreamWindow {
+    fn next_frame(&mut self) -> Result<Option<RainFrame>> {
+        if let Some(frame) = self.stream.next_frame()? {
+            self.end_s = frame.end_s;
+            return Ok(Some(frame));
+        }
+        if self.dry_frames == 0 {
+            return Ok(None);
+        }
+        self.dry_frames -= 1;
+        self.end_s += self.frame_s();
+        Ok(Some(RainFrame {
+            end_s: self.end_s,
+            rain_mm_per_h: Array2::zeros(self.shape()),
+        }))
+    }
+
+    fn frame_s(&self) -> f64 {
+        self.stream.frame_s()
+    }
+
+    fn shape(&self) -> (usize, usize) {
+        self.stream.shape()
+    }
+}
+
+fn event_name(recipe: &Recipe, event: &Event) -> String {
+    format!(
+        "{}/storm_{:02}",
+        recipe.terrain[event.terrain].name, event.storm
+    )
+}
+
+/// Simulates one event and writes its shard.
+fn build_event(
+    recipe: &Recipe,
+    event: &Event,
+    bed_m: &Array2<f64>,
+    metadata: &Metadata,
+    folder: &Path,
+    index: usize,
+) -> Result<Part> {
+    let name = event_name(recipe, event);
+    let simulation = |e: HydroError| DataError::Config(format!("simulation of {name}: {e}"));
+    let domain = Domain {
+        bed_m: bed_m.clone(),
+        cell_size_m: recipe.grid.cell_size_m,
+        manning: Manning::Uniform(recipe.hydro.manning),
+        edge: recipe.hydro.edge,
+    };
+    let mut solver = Solver::new(domain, recipe.hydro.solver.clone()).map_err(simulation)?;
+    let mut rain = open_rain(recipe, event)?;
+    let mut window = RainWindow::new(recipe);
+    let file = format!("{index}.tfrecord.gz");
+    let path = folder.join(&file);
+    let mut shard = ShardWriter::create(&path, metadata, recipe.output.gzip_level)?;
+
+    let mut times_s = Vec::new();
+    let (mut wet_cells, mut cells) = (0, 0);
+    // Samples that wait for their label, with the frame whose depth it is.
+    let mut waiting: VecDeque<(usize, f64, Sample)> = VecDeque::new();
+    let mut frames = 0;
+    while let Some(frame) = rain.next_frame()? {
+        solver
+            .set_rain_mm_per_h(frame.rain_mm_per_h.view())
+            .map_err(simulation)?;
+        solver.advance(recipe.grid.frame_s).map_err(simulation)?;
+        frames += 1;
+        window.push(frame.rain_mm_per_h);
+        if waiting.front().is_some_and(|&(due, ..)| due == frames)
+            && let Some((_, time_s, mut sample)) = waiting.pop_front()
+        {
+            sample.depth_m = stored_depth(solver.depth_m().view());
+            shard.write(&sample)?;
+            times_s.push(time_s);
+            wet_cells += sample
+                .depth_m
+                .iter()
+                .filter(|&&depth| f64::from(depth) >= WET_DEPTH_M)
+                .count() as u64;
+            cells += sample.depth_m.len() as u64;
+        }
+        if frames % recipe.sample.every_frames == 0 {
+            let sample = Sample {
+                rain: window.pooled(&recipe.sample.pattern),
+                depth_m: Array2::zeros((0, 0)),
+                rain_totals_mm: window.totals_mm(recipe),
+                depth_now_m: Some(stored_depth(solver.depth_m().view())),
+            };
+            waiting.push_back((frames + recipe.sample.water_offset, frame.end_s, sample));
+        }
+    }
+    if times_s.is_empty() {
+        return Err(DataError::Config(format!(
+            "{name}: {frames} frames of rain are too few for a sample"
+        )));
+    }
+    shard.finish()?;
+    let bytes = fs::metadata(&path)
+        .map_err(|e| DataError::io("read", &path, e))?
+        .len();
+    let info = ShardInfo {
+        file,
+        event: name,
+        catchment: recipe.terrain[event.terrain].name.clone(),
+        split: event.split.name().into(),
+        times_s,
+    };
+    Ok(Part {
+        info,
+        bytes,
+        wet_cells,
+        cells,
+    })
+}
+
+/// Depth as it is stored: f32; cells outside the terrain are dry.
+fn stored_depth(depth_m: ArrayView2<f64>) -> Array2<f32> {
+    depth_m.mapv(|depth| if depth.is_nan() { 0.0 } else { depth as f32 })
+}
+
+/// The last frames of rain, as many as the longest window needs.
+struct RainWindow {
+    frames: VecDeque<Array2<f32>>,
+    most: usize,
+    shape: [usize; 2],
+    frame_s: f64,
+}
+
+impl RainWindow {
+    fn new(recipe: &Recipe) -> Self {
+        let frame_s = recipe.grid.frame_s;
+        let totals = recipe
+            .sample
+            .total_hours
+            .iter()
+            .map(|&hours| frames_in(hours, frame_s))
+            .max();
+        let most = recipe
+            .sample
+            .pattern
+            .iter()
+            .sum::<usize>()
+            .max(totals.unwrap_or(0));
+        Self {
+            frames: VecDeque::with_capacity(most),
+            most,
+            shape: recipe.grid.rain_shape(),
+            frame_s,
+        }
+    }
+
+    fn push(&mut self, rain_mm_per_h: Array2<f32>) {
+        if self.frames.len() == self.most {
+            self.frames.pop_front();
+        }
+        self.frames.push_back(rain_mm_per_h);
+    }
+
+    /// `[C, H, W]`, oldest group first: the highest rate of each group of `pattern` frames, ÷ 100 mm/h, clipped to 0..1.
+    fn pooled(&self, pattern: &[usize]) -> Array3<f32> {
+        let mut pooled = Array3::zeros((pattern.len(), self.shape[0], self.shape[1]));
+        let mut newest_first = self.frames.iter().rev();
+        for (channel, &length) in pattern.iter().enumerate() {
+            let mut highest = pooled.index_axis_mut(Axis(0), pattern.len() - 1 - channel);
+            for frame in newest_first.by_ref().take(length) {
+                Zip::from(&mut highest)
+                    .and(frame)
+                    .for_each(|h: &mut f32, &rate| {
+                        *h = h.max((rate / FULL_SCALE_MM_PER_H).min(1.0))
+                    });
+            }
+        }
+        pooled
+    }
+
+    /// `[K, H, W]`: rain in mm over each of the recipe's windows.
+    fn totals_mm(&self, recipe: &Recipe) -> Option<Array3<f32>> {
+        let hours = &recipe.sample.total_hours;
+        let mut totals = Array3::zeros((hours.len(), self.shape[0], self.shape[1]));
+        for (mut total, &hours) in totals.outer_iter_mut().zip(hours) {
+            for frame in self
+                .frames
+                .iter()
+                .rev()
+                .take(frames_in(hours, self.frame_s))
+            {
+                total.scaled_add((self.frame_s / 3600.0) as f32, frame);
+            }
+        }
+        (!hours.is_empty()).then_some(totals)
+    }
+}
+
+fn frames_in(hours: f64, frame_s: f64) -> usize {
+    (hours * 3600.0 / frame_s).round() as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::ShardReader;
+    use std::sync::Mutex;
+
+    const TINY: &str = r#"
+        seed = 5
+        [grid]
+        shape = [12, 20]
+        cell_size_m = 500.0
+        rain_ratio = 2
+        [[terrain]]
+        name = "a"
+        synthetic = { relief_m = 40.0 }
+        [[terrain]]
+        name = "b"
+        unseen = true
+        synthetic = { relief_m = 30.0 }
+        [rain.storms]
+        duration_h = 10.0
+        [sample]
+        total_hours = [1.0, 8.0]
+        [split]
+        train = 1
+        validation = 1
+        test = 1
+        unseen = 1
+    "#;
+
+    fn bind(text: &str, files: &[(&str, &Path)]) -> BoundRecipe {
+        let files = files
+            .iter()
+            .map(|&(name, path)| (name.into(), path.into()))
+            .collect();
+        BoundRecipe::parse(text, "tiny".into(), &files).unwrap()
+    }
+
+    fn samples(folder: &Path, shard: usize) -> Vec<Sample> {
+        let metadata = Metadata::read(folder).unwrap();
+        ShardReader::open(folder.join(format!("{shard}.tfrecord.gz")), &metadata)
+            .unwrap()
+            .map(|sample| sample.unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_dataset_is_whole_and_the_same_each_time() {
+        let root = tempfile::tempdir().unwrap();
+        let recipe = bind(TINY, &[]);
+        let first = build_cached(&recipe, root.path(), &|_| ()).unwrap();
+        assert!(first.ends_with(format!("tiny-{}", &recipe.sha256[..8])));
+        let manifest = Manifest::read(&first).unwrap();
+        let splits: Vec<_> = manifest
+            .shards
+            .iter()
+            .map(|s| (s.event.as_str(), s.split.as_str()))
+            .collect();
+        let expected = [
+            ("a/storm_00", "train"),
+            ("a/storm_01", "validation"),
+            ("a/storm_02", "test_storms"),
+            ("b/storm_00", "test_terrain"),
+        ];
+        assert_eq!(splits, expected);
+        assert!(!first.join(PARTS).exists());
+        // 120 frames, a sample every 6 that has a label one frame later: frames 6 to 114.
+        assert_eq!(manifest.shards[0].times_s.len(), 19);
+        assert_eq!(manifest.shards[0].times_s[0], 1800.0);
+        assert_eq!(samples(&first, 3).len(), 19);
+        for catchment in &manifest.catchments {
+            assert_eq!(
+                raster::heightmap_json::read(&first.join(&catchment.heightmap))
+                    .unwrap()
+                    .dim(),
+                (12, 20)
+            );
+        }
+        // A second build of the same folder does nothing; one elsewhere gives the same bytes.
+        assert_eq!(
+            build(&recipe, &first, &|_| panic!("nothing to build")).unwrap(),
+            None
+        );
+        let second = root.path().join("second");
+        build(&recipe, &second, &|_| ()).unwrap();
+        for shard in &manifest.shards {
+            assert_eq!(
+                fs::read(first.join(&shard.file)).unwrap(),
+                fs::read(second.join(&shard.file)).unwrap()
+            );
+        }
+        let other = bind(&TINY.replace("seed = 5", "seed = 6"), &[]);
+        assert!(
+            build(&other, &first, &|_| ())
+                .unwrap_err()
+                .to_string()
+                .contains("dataset of another recipe")
+        );
+    }
+
+    #[test]
+    fn a_stopped_build_keeps_its_finished_shards() {
+        let root = tempfile::tempdir().unwrap();
+        let recipe = bind(TINY, &[]);
+        let (whole, stopped) = (root.path().join("whole"), root.path().join("stopped"));
+        build(&recipe, &whole, &|_| ()).unwrap();
+        build(&recipe, &stopped, &|_| ()).unwrap();
+        // What a build leaves that was stopped after shards 0 and 2, with shard 2 damaged since.
+        fs::create_dir(stopped.join(PARTS)).unwrap();
+        fs::write(stopped.join(PARTS).join("recipe_sha256"), &recipe.sha256).unwrap();
+        fs::remove_file(stopped.join(Manifest::FILE)).unwrap();
+        let manifest = Manifest::read(&whole).unwrap();
+        for index in [0, 2] {
+            let info = manifest.shards[index].clone();
+            let bytes = fs::metadata(stopped.join(&info.file)).unwrap().len();
+            let part = Part {
+                info,
+                bytes,
+                wet_cells: 1,
+                cells: 2,
+            };
+            fs::write(
+                stopped.join(PARTS).join(format!("{index}.json")),
+                serde_json::to_vec(&part).unwrap(),
+            )
+            .unwrap();
+        }
+        for index in [1, 3] {
+            fs::remove_file(stopped.join(format!("{index}.tfrecord.gz"))).unwrap();
+        }
+        fs::write(stopped.join("2.tfrecord.gz"), b"short").unwrap();
+        let kept = Mutex::new(Vec::new());
+        build(&recipe, &stopped, &|event| {
+            kept.lock().unwrap().push((event.event.clone(), event.kept))
+        })
+        .unwrap();
+        let mut kept = kept.into_inner().unwrap();
+        kept.sort();
+        let names = ["a/storm_00", "a/storm_01", "a/storm_02", "b/storm_00"].map(String::from);
+        assert_eq!(
+            kept,
+            names
+                .into_iter()
+                .zip([true, false, false, false])
+                .collect::<Vec<_>>()
+        );
+        assert_eq!(Manifest::read(&stopped).unwrap(), manifest);
+        for shard in &manifest.shards {
+            assert_eq!(
+                fs::read(whole.join(&shard.file)).unwrap(),
+                fs::read(stopped.join(&shard.file)).unwrap()
+            );
+        }
+    }
+
+    #[test]
+    fn a_foreign_folder_is_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("letter.txt"), "dear").unwrap();
+        let error = build(&bind(TINY, &[]), root.path(), &|_| ())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("not empty"), "{error}");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+
+    /// A stream of `frames` on a 5 × 9 radar grid of 2 km cells, with its timestamps, five minutes apart.
+    fn write_stream(folder: &Path, frames: &[Array2<f32>]) -> (PathBuf, PathBuf) {
+        let (mut grids, mut times) = (String::new(), String::new());
+        for (i, frame) in frames.iter().enumerate() {
+            grids += "ncols 9\nnrows 5\nxllcorner 0\nyllcorner 0\ncellsize 2000\n";
+            for row in frame.rows() {
+                grids += &row
+                    .iter()
+                    .map(|rate| format!("{rate} "))
+                    .collect::<String>();
+                grids.push('\n');
+            }
+            times += &format!("2010082600{:02}\n", 5 * i);
+        }
+        let (rain, timestamps) = (folder.join("rain stream.asc"), folder.join("times.txt"));
+        fs::write(&rain, grids).unwrap();
+        fs::write(&timestamps, times).unwrap();
+        (rain, timestamps)
+    }
+
+    /// Terrain, rain and depth all have row 0 in the north, and a rain cell covers its k × k depth cells.
+    #[test]
+    fn terrain_rain_and_depth_line_up() {
+        let root = tempfile::tempdir().unwrap();
+        // 9 × 11 cells of 1 km; the window of 6 × 8 at (2, 3) is flat but for a bowl of 5 m at rows 0–1, columns 6–7.
+        let mut raster = Array2::from_elem((9, 11), 50.0f32);
+        raster.slice_mut(ndarray::s![2..4, 9..11]).fill(45.0);
+        let terrain = root.path().join("terrain.asc");
+        raster::esri_ascii::write(&terrain, &GeoGrid::new(raster, 0.0, 9000.0, 1000.0)).unwrap();
+        // The training window is radar rows 1–3, columns 1–4. Frame 0: its cell (1, 2). Frame 1: its cell (0, 3), over the bowl.
+        let mut frames = vec![Array2::zeros((5, 9)); 3];
+        frames[0][[2, 3]] = 12.0;
+        frames[1][[1, 4]] = 24.0;
+        let (rain, timestamps) = write_stream(root.path(), &frames);
+        let text = r#"
+            [grid]
+            shape = [6, 8]
+            cell_size_m = 1000.0
+            rain_ratio = 2
+            [[terrain]]
+            name = "plain"
+            file = { path = "{terrain}", offset = [2, 3] }
+            [rain.stream]
+            path = "{rain}"
+            timestamps = "{timestamps}"
+            scale = 2.0
+            dry_after_h = 0.25
+            train = { rows = [1, 4], columns = [1, 5] }
+            validation = { rows = [0, 0], columns = [0, 0] }
+            test = { rows = [0, 0], columns = [0, 0] }
+            [hydro]
+            edge = "closed"
+            [hydro.solver]
+            dry_depth_m = 1.0 # water stays where it falls
+            [sample]
+            pattern = [1, 2]
+            every_frames = 1
+            total_hours = [0.25]
+            [split]
+            train = 1
+            validation = 0
+            test = 0
+        "#;
+        let recipe = bind(
+            text,
+            &[
+                ("terrain", &terrain),
+                ("rain", &rain),
+                ("timestamps", &timestamps),
+            ],
+        );
+        let folder = root.path().join("built");
+        build(&recipe, &folder, &|_| ()).unwrap();
+
+        let bed = raster::heightmap_json::read(&folder.join("heightmaps/plain.json.gz")).unwrap();
+        for ((row, column), &z) in bed.indexed_iter() {
+            assert_eq!(z, if row < 2 && column >= 6 { 45.0 } else { 50.0 });
+        }
+        let samples = samples(&folder, 0);
+        // 3 frames of radar and 3 dry ones; the last has no label.
+        assert_eq!(samples.len(), 5);
+        // 24 mm/h for 5 minutes = 2 mm in rain cell (1, 2), then 48 mm/h = 4 mm in (0, 3).
+        let fallen = |row: usize, column: usize| match (row / 2, column / 2) {
+            (1, 2) => 0.002,
+            (0, 3) => 0.004,
+            _ => 0.0f32,
+        };
+        for ((row, column), &depth) in samples[0].depth_m.indexed_iter() {
+            assert!(
+                (depth - fallen(row, column)).abs() < 1e-7,
+                "{row}, {column}: {depth}"
+            );
+        }
+        let now = samples[0].depth_now_m.as_ref().unwrap();
+        assert!((now[[2, 5]] - 0.002).abs() < 1e-7 && now[[0, 6]] == 0.0);
+        // Channels oldest first: [frames 2–3 back, newest]; totals in mm over three frames.
+        let place = |array: &Array3<f32>, channel: usize| {
+            let highest = array.index_axis(Axis(0), channel);
+            let (at, &value) = highest
+                .indexed_iter()
+                .max_by(|a, b| a.1.total_cmp(b.1))
+                .unwrap();
+            (value > 0.0).then_some((at, value))
+        };
+        assert_eq!(place(&samples[0].rain, 1), Some(((1, 2), 0.24)));
+        assert_eq!(place(&samples[0].rain, 0), None);
+        assert_eq!(place(&samples[1].rain, 1), Some(((0, 3), 0.48)));
+        assert_eq!(place(&samples[1].rain, 0), Some(((1, 2), 0.24)));
+        assert_eq!(place(&samples[2].rain, 1), None);
+        assert_eq!(samples[2].rain[[0, 1, 2]], 0.24);
+        assert_eq!(samples[2].rain[[0, 0, 3]], 0.48);
+        assert_eq!(samples[3].rain[[0, 1, 2]], 0.0);
+        let totals = samples[2].rain_totals_mm.as_ref().unwrap();
+        assert!((totals[[0, 1, 2]] - 2.0).abs() < 1e-6 && (totals[[0, 0, 3]] - 4.0).abs() < 1e-6);
+        let totals = samples[3].rain_totals_mm.as_ref().unwrap();
+        assert!(totals[[0, 1, 2]] == 0.0 && (totals[[0, 0, 3]] - 4.0).abs() < 1e-6);
+    }
+}
