@@ -2,9 +2,11 @@
 
 pub mod atomic;
 pub mod build;
+pub mod dataset;
 pub mod error;
 pub mod file;
 pub mod grid;
+pub mod loader;
 pub mod manifest;
 pub mod radar;
 pub mod raster;
@@ -12,10 +14,16 @@ pub mod recipe;
 pub mod record;
 pub mod rng;
 pub mod sample;
+pub mod split;
+pub mod stats;
 pub mod terrain;
+pub mod transform;
 
+pub use dataset::Dataset;
 pub use error::{DataError, Result};
 pub use grid::GeoGrid;
+pub use loader::{Batch, Loader, LoaderConfig, OnBadRecord, SampleId};
 pub use manifest::Manifest;
 pub use record::{Metadata, ShardReader, ShardWriter};
 pub use sample::Sample;
+pub use transform::{Channel, TransformConfig};

@@ -23,11 +23,15 @@
 //! ```
 
 mod config;
+mod continuity;
 mod domain;
 mod error;
+mod grid;
 mod kernel;
 mod mass;
+mod momentum;
 mod rain;
+mod simd;
 mod solver;
 mod span;
 mod step;

@@ -2,13 +2,13 @@
 
 use ndarray::{Array2, ArrayView2};
 
+use crate::continuity::Sources;
 use crate::domain::{Domain, Edge, Manning};
+use crate::grid::{Discharge, EdgeCell, Ground, RoughnessGrid, RowState};
 use crate::kernel::{self, GRAVITY, StepScalars};
 use crate::rain::{M_PER_S, Rain};
 use crate::span::Span;
-use crate::step::{
-    self, Discharge, EdgeCell, Ground, RoughnessGrid, RowState, Sources, State, Work,
-};
+use crate::step::{self, State, Work};
 use crate::{HydroError, MassBalance, SolverConfig};
 
 /// Below this many cells a step is too short to be worth sharing between threads.

@@ -3,6 +3,8 @@
 pub mod device;
 pub mod log;
 pub mod logistic;
+pub mod maps;
+pub mod report;
 pub mod run_dir;
 pub mod schedule;
 pub mod scores;

@@ -1,0 +1,279 @@
+//! Shards read in turn by several threads, in an order that is the same for any number of threads.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+
+use super::Shared;
+use crate::error::{DataError, Result};
+use crate::record::ShardReader;
+
+/// Records that a thread reads ahead for each of its lanes.
+const READ_AHEAD: usize = 4;
+
+/// A record as it stood in its shard, checksums checked, not yet decoded.
+#[derive(Debug, Clone)]
+pub(super) struct Record {
+    /// Index into the loader's shards.
+    pub(super) shard: usize,
+    /// Index in the shard.
+    pub(super) index: u64,
+    /// The `tf.train.Example`.
+    pub(super) bytes: Arc<Vec<u8>>,
+}
+
+/// Whole shards kept inflated, as long as they fit the budget. What is in it changes the speed and never the order.
+#[derive(Debug)]
+pub(super) struct Cache {
+    shards: Vec<OnceLock<Vec<Record>>>,
+    free: AtomicU64,
+}
+
+impl Cache {
+    pub(super) fn new(shards: usize, bytes: u64) -> Self {
+        Self {
+            shards: (0..shards).map(|_| OnceLock::new()).collect(),
+            free: AtomicU64::new(bytes),
+        }
+    }
+
+    /// Takes `bytes` off the budget; false when there is not so much left.
+    fn reserve(&self, bytes: u64) -> bool {
+        self.free
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |free| {
+                free.checked_sub(bytes)
+            })
+            .is_ok()
+    }
+
+    fn give_back(&self, records: &[Record]) {
+        self.free
+            .fetch_add(records.iter().map(cost).sum(), Ordering::Relaxed);
+    }
+}
+
+/// Memory of a record in the cache.
+fn cost(record: &Record) -> u64 {
+    (record.bytes.capacity() + 64) as u64
+}
+
+/// What a lane has in its turn.
+enum Turn {
+    Record(Record),
+    Bad(DataError),
+    /// Nothing, from now on.
+    End,
+}
+
+/// A shard that is being read.
+enum Open {
+    Cached {
+        shard: usize,
+        next: usize,
+    },
+    File {
+        shard: usize,
+        reader: Box<ShardReader>,
+        size: usize,
+        keep: Option<Vec<Record>>,
+    },
+}
+
+/// Some shards, one after the other.
+struct Lane {
+    shards: VecDeque<usize>,
+    open: Option<Open>,
+}
+
+impl Lane {
+    fn turn(&mut self, shared: &Shared) -> Turn {
+        loop {
+            let Some(open) = &mut self.open else {
+                let Some(shard) = self.shards.pop_front() else {
+                    return Turn::End;
+                };
+                if shared.cache.shards[shard].get().is_some() {
+                    self.open = Some(Open::Cached { shard, next: 0 });
+                } else {
+                    let path = &shared.dataset.shards[shared.shards[shard]].path;
+                    match ShardReader::open(path, &shared.dataset.metadata) {
+                        Ok(reader) => {
+                            self.open = Some(Open::File {
+                                shard,
+                                reader: Box::new(reader),
+                                size: 0,
+                                keep: Some(Vec::new()),
+                            })
+                        }
+                        Err(e) => return Turn::Bad(e),
+                    }
+                }
+                continue;
+            };
+            match open.turn(shared) {
+                Turn::End => self.open = None,
+                turn => return turn,
+            }
+        }
+    }
+}
+
+impl Open {
+    fn turn(&mut self, shared: &Shared) -> Turn {
+        match self {
+            Open::Cached { shard, next } => {
+                let record = shared.cache.shards[*shard]
+                    .get()
+                    .and_then(|records| records.get(*next));
+                *next += 1;
+                record.map_or(Turn::End, |record| Turn::Record(record.clone()))
+            }
+            Open::File {
+                shard,
+                reader,
+                size,
+                keep,
+            } => {
+                // Records of a shard have nearly the same size: the first tells how much to ask for.
+                let mut bytes = Vec::with_capacity(*size);
+                match reader.next_record(&mut bytes) {
+                    Ok(Some(index)) => {
+                        *size = bytes.len();
+                        let record = Record {
+                            shard: *shard,
+                            index,
+                            bytes: Arc::new(bytes),
+                        };
+                        if let Some(records) = keep {
+                            if shared.cache.reserve(cost(&record)) {
+                                records.push(record.clone());
+                            } else {
+                                shared.cache.give_back(records);
+                                *keep = None;
+                            }
+                        }
+                        Turn::Record(record)
+                    }
+                    Ok(None) => {
+                        if let Some(Err(records)) = keep
+                            .take()
+                            .map(|records| shared.cache.shards[*shard].set(records))
+                        {
+                            // Another epoch was read at the same time and was first.
+                            shared.cache.give_back(&records);
+                        }
+                        Turn::End
+                    }
+                    Err(e) => {
+                        // A damaged shard is read again each epoch, so that each epoch counts its bad records.
+                        if let Some(records) = keep.take() {
+                            shared.cache.give_back(&records);
+                        }
+                        Turn::Bad(e)
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The records of all lanes, one of each in turn.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    /// One a thread; lane `l` is read by thread `l mod threads`.
+    receivers: Vec<Receiver<Turn>>,
+    readers: Vec<JoinHandle<()>>,
+    /// Lanes that have not ended, ascending.
+    live: Vec<usize>,
+    /// Place in `live` of the lane whose turn it is.
+    turn: usize,
+}
+
+impl Lanes {
+    /// Deals the shards of `order` (indices into the loader's shards) to `lanes` lanes and starts reading.
+    pub(super) fn start(shared: &Arc<Shared>, order: &[usize], lanes: usize) -> Self {
+        let lanes = lanes.min(order.len());
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = if shared.config.threads == 0 {
+            cores()
+        } else {
+            shared.config.threads
+        }
+        .min(lanes);
+        let (mut receivers, mut readers) = (Vec::new(), Vec::new());
+        for thread in 0..threads {
+            let lane = |lane| Lane {
+                shards: order.iter().copied().skip(lane).step_by(lanes).collect(),
+                open: None,
+            };
+            let own: Vec<Lane> = (thread..lanes).step_by(threads).map(lane).collect();
+            let (sender, receiver) = sync_channel(READ_AHEAD * own.len());
+            let shared = Arc::clone(shared);
+            receivers.push(receiver);
+            readers.push(std::thread::spawn(move || read(own, &shared, &sender)));
+        }
+        Self {
+            receivers,
+            readers,
+            live: (0..lanes).collect(),
+            turn: 0,
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Option<Result<Record>> {
+        while !self.live.is_empty() {
+            self.turn %= self.live.len();
+            let threads = self.receivers.len();
+            match self.receivers[self.live[self.turn] % threads].recv() {
+                Ok(Turn::Record(record)) => {
+                    self.turn += 1;
+                    return Some(Ok(record));
+                }
+                Ok(Turn::Bad(e)) => {
+                    self.turn += 1;
+                    return Some(Err(e));
+                }
+                Ok(Turn::End) => {
+                    self.live.remove(self.turn);
+                }
+                Err(_) => {
+                    self.live.clear();
+                    return Some(Err(DataError::Config(
+                        "a thread that reads shards panicked".into(),
+                    )));
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        self.receivers.clear();
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+    }
+}
+
+/// Reads `lanes` in turn. The turns of all lanes together, restricted to these, come in this same order: so one channel a
+/// thread serves all its lanes, and a thread never waits for room in one lane while another is asked for.
+fn read(lanes: Vec<Lane>, shared: &Shared, sender: &SyncSender<Turn>) {
+    let mut live = lanes;
+    let mut turn = 0;
+    while !live.is_empty() {
+        turn %= live.len();
+        let message = live[turn].turn(shared);
+        if matches!(message, Turn::End) {
+            live.remove(turn);
+        } else {
+            turn += 1;
+        }
+        if sender.send(message).is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Pass 1: the momentum equation. Depths and discharges to tentative discharges, and to the share that each cell can give.
+
+use crate::grid::{Discharge, Ground, RowFaces, RowState};
+use crate::kernel::{self, Faces, StepScalars};
+use crate::simd::Vectorised;
+use crate::span::Span;
+
+/// What all blocks read.
+pub(crate) struct MomentumPass<'a> {
+    pub(crate) ground: &'a Ground,
+    pub(crate) scalars: &'a StepScalars,
+    pub(crate) depth_m: &'a [f64],
+    pub(crate) discharge: &'a Discharge,
+    pub(crate) rows: &'a [RowState],
+}
+
+/// A block of rows, from `first` on, as many as the buffers hold.
+pub(crate) struct MomentumBlock<'a> {
+    pub(crate) pass: &'a MomentumPass<'a>,
+    pub(crate) first: usize,
+    /// Tentative discharges of the rows' own faces: all in the rows and those north of them.
+    pub(crate) x: &'a mut [f64],
+    pub(crate) y: &'a mut [f64],
+    pub(crate) shares: &'a mut [f64],
+    pub(crate) faces: &'a mut [RowFaces],
+    /// Scratch for the faces south of the last row, which belong to the next block.
+    pub(crate) south: &'a mut [f64],
+}
+
+impl Vectorised for MomentumBlock<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Self {
+            pass,
+            first,
+            x,
+            y,
+            shares,
+            faces,
+            south,
+        } = self;
+        let (height, width) = (pass.ground.height, pass.ground.width);
+        let last = first + faces.len();
+        for (row, faces) in (first..).zip(faces.iter_mut()) {
+            let wet_x = pass.wet(row).faces(width);
+            let wet_y = pass.wet_y(row);
+            *faces = RowFaces {
+                x: wet_x.hull(faces.wet_x),
+                y: wet_y.hull(faces.wet_y),
+                wet_x,
+                wet_y,
+            };
+            let local = row - first;
+            pass.faces_x(row, faces.x, &mut x[local * (width + 1)..][..width + 1]);
+            pass.faces_y(row, faces.y, &mut y[local * width..][..width]);
+        }
+        south.fill(0.0);
+        if last < height {
+            pass.faces_y(last, pass.wet_y(last), south);
+        }
+        for row in first..last {
+            let local = row - first;
+            let cells = pass.reached(row).range();
+            let depth = &pass.depth_m[pass.ground.cells(row)];
+            let x = &x[local * (width + 1)..][..width + 1];
+            let north = &y[local * width..][..width];
+            let south = if row + 1 < last {
+                &y[(local + 1) * width..][..width]
+            } else {
+                &*south
+            };
+            let shares = &mut shares[local * width..][..width];
+            let around = [
+                &x[cells.clone()],
+                &x[1..][cells.clone()],
+                &north[cells.clone()],
+                &south[cells.clone()],
+            ];
+            kernel::shares(
+                &mut shares[cells.clone()],
+                &depth[cells],
+                around,
+                pass.scalars,
+            );
+            for edge in pass.ground.edge(row) {
+                let (col, h) = (edge.col, depth[edge.col]);
+                let over = edge.faces * kernel::free_outflow(h, edge.conveyance, pass.scalars);
+                if over > 0.0 {
+                    let outflow = (x[col + 1].max(0.0) + (-x[col]).max(0.0))
+                        + (south[col].max(0.0) + (-north[col]).max(0.0))
+                        + over;
+                    shares[col] = kernel::share(
+                        h,
+                        pass.scalars.timestep_s / pass.scalars.cell_size_m * outflow,
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl MomentumPass<'_> {
+    fn wet(&self, row: usize) -> Span {
+        self.rows[row].wet
+    }
+
+    /// Faces of face row `row` that touch a wet cell; none on the northern border.
+    fn wet_y(&self, row: usize) -> Span {
+        if row == 0 {
+            Span::EMPTY
+        } else {
+            self.wet(row - 1).hull(self.wet(row))
+        }
+    }
+
+    /// Cells of a row that touch a face which may carry water.
+    fn reached(&self, row: usize) -> Span {
+        let mut cells = self.wet(row).grow(self.ground.width);
+        if row > 0 {
+            cells = cells.hull(self.wet(row - 1));
+        }
+        if row + 1 < self.ground.height {
+            cells = cells.hull(self.wet(row + 1));
+        }
+        cells
+    }
+
+    /// Faces between the cells of one row.
+    #[inline(always)]
+    fn faces_x(&self, row: usize, span: Span, out: &mut [f64]) {
+        if span.is_empty() {
+            return;
+        }
+        let Span { start, end } = span;
+        let width = self.ground.width;
+        let (a, b) = (row * width + start - 1, row * width + start);
+        let own = row * (width + 1) + start;
+        let (x, y) = (&self.discharge.x, &self.discharge.y);
+        let (z, h) = (&self.ground.bed_m, self.depth_m);
+        let faces = Faces {
+            own: &x[own..],
+            along: [&x[own - 1..], &x[own + 1..]],
+            across: [&y[a..], &y[a + width..], &y[b..], &y[b + width..]],
+            depth: [&h[a..], &h[b..]],
+            bed: [&z[a..], &z[b..]],
+        };
+        kernel::discharges(
+            &mut out[start..end],
+            faces,
+            self.ground.roughness(a, b),
+            self.scalars,
+        );
+    }
+
+    /// Faces between the cells of a row and the row north of it.
+    #[inline(always)]
+    fn faces_y(&self, row: usize, span: Span, out: &mut [f64]) {
+        if span.is_empty() {
+            return;
+        }
+        let Span { start, end } = span;
+        let width = self.ground.width;
+        let (a, b) = ((row - 1) * width + start, row * width + start);
+        let (west_a, west_b) = (a + row - 1, b + row);
+        let (x, y) = (&self.discharge.x, &self.discharge.y);
+        let (z, h) = (&self.ground.bed_m, self.depth_m);
+        let faces = Faces {
+            own: &y[b..],
+            along: [&y[a..], &y[b + width..]],
+            across: [
+                &x[west_a..],
+                &x[west_a + 1..],
+                &x[west_b..],
+                &x[west_b + 1..],
+            ],
+            depth: [&h[a..], &h[b..]],
+            bed: [&z[a..], &z[b..]],
+        };
+        kernel::discharges(
+            &mut out[start..end],
+            faces,
+            self.ground.roughness(a, b),
+            self.scalars,
+        );
+    }
+}

@@ -1,0 +1,29 @@
+//! The same loops for wider vectors, where the processor has them.
+
+/// Work whose loops the compiler can turn into SIMD. `run` and all it calls in hot loops must be `#[inline(always)]`: only
+/// what is inlined is compiled for the wider vectors.
+pub(crate) trait Vectorised {
+    fn run(self);
+}
+
+/// Runs `work` compiled for AVX2 on a processor that has it, and else for what every processor of the target has.
+///
+/// Multiplications and additions are not fused, so the results are the same to the bit.
+pub(crate) fn run_widest(work: impl Vectorised) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2")]
+        fn run_avx2(work: impl Vectorised) {
+            work.run();
+        }
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: AVX2 is there, and it is all that the function asks for.
+            #[allow(unsafe_code)]
+            unsafe {
+                run_avx2(work);
+            }
+            return;
+        }
+    }
+    work.run();
+}
