@@ -151,12 +151,8 @@ pub(crate) fn limit(out: &mut [f64], tentative: &[f64], shares_a: &[f64], shares
     let n = out.len();
     let (tentative, shares_a, shares_b) = (&tentative[..n], &shares_a[..n], &shares_b[..n]);
     for i in 0..n {
-        let share = if tentative[i] > 0.0 {
-            shares_a[i]
-        } else {
-            shares_b[i]
-        };
-        out[i] = tentative[i] * share;
+        // One of the two is 0. A choice between the shares would become scattered loads.
+        out[i] = max(tentative[i], 0.0) * shares_a[i] + min(tentative[i], 0.0) * shares_b[i];
     }
 }
 

@@ -41,59 +41,43 @@ impl Vectorised for MomentumBlock<'_> {
         } = self;
         let (height, width) = (pass.ground.height, pass.ground.width);
         let last = first + faces.len();
-        for (row, faces) in (first..).zip(faces.iter_mut()) {
-            let wet_x = pass.wet(row).faces(width);
-            let wet_y = pass.wet_y(row);
-            *faces = RowFaces {
-                x: wet_x.hull(faces.wet_x),
-                y: wet_y.hull(faces.wet_y),
-                wet_x,
-                wet_y,
-            };
+        // The shares follow the faces by one row, while those are still in the cache.
+        for row in first..=last {
             let local = row - first;
-            pass.faces_x(row, faces.x, &mut x[local * (width + 1)..][..width + 1]);
-            pass.faces_y(row, faces.y, &mut y[local * width..][..width]);
-        }
-        south.fill(0.0);
-        if last < height {
-            pass.faces_y(last, pass.wet_y(last), south);
-        }
-        for row in first..last {
-            let local = row - first;
-            let cells = pass.reached(row).range();
-            let depth = &pass.depth_m[pass.ground.cells(row)];
-            let x = &x[local * (width + 1)..][..width + 1];
-            let north = &y[local * width..][..width];
-            let south = if row + 1 < last {
-                &y[(local + 1) * width..][..width]
+            if row < last {
+                let faces = &mut faces[local];
+                let (wet_x, wet_y) = (pass.wet(row).faces(width), pass.wet_y(row));
+                let (x_span, y_span) = (wet_x.hull(faces.wet_x), wet_y.hull(faces.wet_y));
+                *faces = RowFaces {
+                    x: x_span,
+                    y: y_span,
+                    wet_x,
+                    wet_y,
+                };
+                pass.faces_x(row, x_span, &mut x[local * (width + 1)..][..width + 1]);
+                pass.faces_y(row, y_span, &mut y[local * width..][..width]);
             } else {
-                &*south
-            };
-            let shares = &mut shares[local * width..][..width];
-            let around = [
-                &x[cells.clone()],
-                &x[1..][cells.clone()],
-                &north[cells.clone()],
-                &south[cells.clone()],
-            ];
-            kernel::shares(
-                &mut shares[cells.clone()],
-                &depth[cells],
-                around,
-                pass.scalars,
-            );
-            for edge in pass.ground.edge(row) {
-                let (col, h) = (edge.col, depth[edge.col]);
-                let over = edge.faces * kernel::free_outflow(h, edge.conveyance, pass.scalars);
-                if over > 0.0 {
-                    let outflow = (x[col + 1].max(0.0) + (-x[col]).max(0.0))
-                        + (south[col].max(0.0) + (-north[col]).max(0.0))
-                        + over;
-                    shares[col] = kernel::share(
-                        h,
-                        pass.scalars.timestep_s / pass.scalars.cell_size_m * outflow,
-                    );
+                south.fill(0.0);
+                if row < height {
+                    pass.faces_y(row, pass.wet_y(row), south);
                 }
+            }
+            if row > first {
+                let above = local - 1;
+                let x = &x[above * (width + 1)..][..width + 1];
+                let north = &y[above * width..][..width];
+                let south = if row < last {
+                    &y[local * width..][..width]
+                } else {
+                    &*south
+                };
+                pass.shares(
+                    row - 1,
+                    x,
+                    north,
+                    south,
+                    &mut shares[above * width..][..width],
+                );
             }
         }
     }
@@ -123,6 +107,33 @@ impl MomentumPass<'_> {
             cells = cells.hull(self.wet(row + 1));
         }
         cells
+    }
+
+    /// What the cells of a row can give of the outflow over the faces around them and over the edge.
+    #[inline(always)]
+    fn shares(&self, row: usize, x: &[f64], north: &[f64], south: &[f64], out: &mut [f64]) {
+        let depth = &self.depth_m[self.ground.cells(row)];
+        let cells = self.reached(row).range();
+        let around = [
+            &x[cells.clone()],
+            &x[1..][cells.clone()],
+            &north[cells.clone()],
+            &south[cells.clone()],
+        ];
+        kernel::shares(&mut out[cells.clone()], &depth[cells], around, self.scalars);
+        for edge in self.ground.edge(row) {
+            let (col, h) = (edge.col, depth[edge.col]);
+            let over = edge.faces * kernel::free_outflow(h, edge.conveyance, self.scalars);
+            if over > 0.0 {
+                let outflow = (x[col + 1].max(0.0) + (-x[col]).max(0.0))
+                    + (south[col].max(0.0) + (-north[col]).max(0.0))
+                    + over;
+                out[col] = kernel::share(
+                    h,
+                    self.scalars.timestep_s / self.scalars.cell_size_m * outflow,
+                );
+            }
+        }
     }
 
     /// Faces between the cells of one row.
