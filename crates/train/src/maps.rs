@@ -105,7 +105,6 @@ impl SampleFields<'_> {
     pub fn pictures(&self) -> Result<Pictures> {
         let predicted = self.predicted();
         let (height, width) = predicted.dim();
-        let factor = SIDE.div_ceil(height.max(width).max(1) as u32);
         let relief = png::terrain(
             on_grid(self.elevation_m, (height, width)).view(),
             self.cell_size_m * self.elevation_m.nrows() as f64 / height as f64,
@@ -113,15 +112,11 @@ impl SampleFields<'_> {
         let ground = paled(&relief);
         let truth = self
             .truth
-            .map(|truth| png::verification(&ground, truth, truth))
+            .map(|truth| judged(&ground, Some(truth), truth))
             .transpose()?;
-        let prediction = png::verification(
-            &ground,
-            self.truth.unwrap_or(predicted.view()),
-            predicted.view(),
-        )?;
+        let prediction = judged(&ground, self.truth, predicted.view())?;
         let rain = on_grid(self.rain, (height, width));
-        let enlarge = |picture: RgbImage| png::enlarge(&picture, factor);
+        let enlarge = |picture: RgbImage| enlarged(&picture);
         Ok(Pictures {
             rain: enlarge(png::field(rain.view(), self.rain_kind.colours())),
             terrain: enlarge(relief),
@@ -132,14 +127,36 @@ impl SampleFields<'_> {
     }
 }
 
-/// Pale grey relief, on which single coloured cells can be seen.
-fn paled(relief: &RgbImage) -> RgbImage {
+/// Pale grey relief of a picture of [`png::terrain`], on which single coloured cells can be seen.
+pub fn paled(relief: &RgbImage) -> RgbImage {
     let mut pale = relief.clone();
     for pixel in pale.pixels_mut() {
         let grey = pixel.0.iter().map(|&c| u32::from(c)).sum::<u32>() / 3;
         pixel.0 = [(150 + grey * 2 / 5).min(255) as u8; 3];
     }
     pale
+}
+
+/// Hits, misses and false alarms over `ground`; all predicted water as hits where the truth is not known.
+///
+/// # Errors
+/// Truth and prediction differ in shape.
+pub fn judged(
+    ground: &RgbImage,
+    truth: Option<ArrayView2<u8>>,
+    predicted: ArrayView2<u8>,
+) -> Result<RgbImage> {
+    Ok(png::verification(
+        ground,
+        truth.unwrap_or(predicted),
+        predicted,
+    )?)
+}
+
+/// As large as it takes for eyes to see single cells.
+pub fn enlarged(picture: &RgbImage) -> RgbImage {
+    let (width, height) = picture.dimensions();
+    png::enlarge(picture, SIDE.div_ceil(width.max(height).max(1)))
 }
 
 /// The same area on a grid of another shape (nearest cell).
