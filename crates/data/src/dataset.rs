@@ -109,6 +109,20 @@ impl Dataset {
         files: &[PathBuf],
     ) -> Result<Self> {
         let wrong = |reason: String| DataError::format(folder.join(Manifest::FILE), reason);
+        let channels = metadata.rainfallradar[0];
+        if manifest.pattern.len() != channels {
+            return Err(wrong(format!(
+                "has {} groups of frames for {channels} rain channels",
+                manifest.pattern.len()
+            )));
+        }
+        let totals = metadata.rainfalltotals.map_or(0, |[totals, ..]| totals);
+        if manifest.total_hours.len() != totals {
+            return Err(wrong(format!(
+                "has {} windows for {totals} rain totals",
+                manifest.total_hours.len()
+            )));
+        }
         let mut shards = Vec::with_capacity(manifest.shards.len());
         for info in &manifest.shards {
             let path = folder.join(&info.file);

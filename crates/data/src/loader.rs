@@ -5,10 +5,27 @@
 //! spread over threads that read ahead through bounded channels, but the order in which records are taken does not depend on
 //! which thread is first. Decoding and the transforms run in parallel inside a batch. Memory is set by the buffer, the
 //! channels and the cache, never by the size of the dataset.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use pluvial_data::{Dataset, Loader, LoaderConfig, split};
+//!
+//! # fn main() -> pluvial_data::Result<()> {
+//! let dataset = Arc::new(Dataset::open("datasets/built/default")?);
+//! let training = split::by_manifest(&dataset, "train")?;
+//! let loader = Loader::new(dataset, training, LoaderConfig::default())?;
+//! for batch in loader.epoch(0) {
+//!     let batch = batch?;
+//!     println!("{:?} → {:?}", batch.input.dim(), batch.label.dim());
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod lanes;
 mod position;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -164,6 +181,12 @@ impl Loader {
         if let Some((name, _)) = sizes.into_iter().find(|&(_, size)| size == 0) {
             return Err(DataError::Config(format!("{name} must be 1 at least")));
         }
+        let threshold_m = config.transform.threshold_m;
+        if !(threshold_m > 0.0 && threshold_m.is_finite()) {
+            return Err(DataError::Config(format!(
+                "threshold_m must be a positive depth, not {threshold_m}"
+            )));
+        }
         let inputs = InputBuilder::new(
             &dataset,
             &config.transform.channels,
@@ -242,17 +265,23 @@ impl Loader {
 pub struct Batches {
     receiver: Option<Receiver<Result<(Batch, Position)>>>,
     maker: Option<JoinHandle<()>>,
+    abandoned: Arc<AtomicBool>,
     position: Position,
 }
 
 impl Batches {
     fn new(shared: &Arc<Shared>, position: Position) -> Self {
         let (sender, receiver) = sync_channel(shared.config.prefetch);
-        let (shared, start) = (Arc::clone(shared), position.clone());
-        let maker = std::thread::spawn(move || make_batches(&shared, start, &sender));
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let maker = std::thread::spawn({
+            let (shared, start, abandoned) =
+                (Arc::clone(shared), position.clone(), Arc::clone(&abandoned));
+            move || make_batches(&shared, start, &abandoned, &sender)
+        });
         Self {
             receiver: Some(receiver),
             maker: Some(maker),
+            abandoned,
             position,
         }
     }
@@ -295,7 +324,8 @@ impl Iterator for Batches {
 
 impl Drop for Batches {
     fn drop(&mut self) {
-        // Without a receiver the maker stops at its next batch, and its readers with it.
+        // The flag stops a maker that still fills its buffer, the closed channel one that has a batch to hand over.
+        self.abandoned.store(true, Ordering::Relaxed);
         self.receiver = None;
         if let Some(maker) = self.maker.take() {
             let _ = maker.join();
@@ -306,6 +336,8 @@ impl Drop for Batches {
 /// Records in the order of an epoch.
 struct Draws<'a> {
     shared: &'a Shared,
+    /// Set when nobody waits for the batches any more: there are no further records then.
+    abandoned: &'a AtomicBool,
     lanes: Option<Lanes>,
     buffer: Vec<Record>,
     capacity: usize,
@@ -313,7 +345,7 @@ struct Draws<'a> {
 }
 
 impl<'a> Draws<'a> {
-    fn new(shared: &'a Arc<Shared>, epoch: u64) -> Self {
+    fn new(shared: &'a Arc<Shared>, epoch: u64, abandoned: &'a AtomicBool) -> Self {
         let config = &shared.config;
         // Lanes number the loader's own shards.
         let mut order: Vec<usize> = (0..shared.shards.len()).collect();
@@ -328,6 +360,7 @@ impl<'a> Draws<'a> {
         };
         Self {
             shared,
+            abandoned,
             lanes: Some(Lanes::start(shared, &order, lanes)),
             buffer: Vec::new(),
             capacity,
@@ -341,6 +374,9 @@ impl<'a> Draws<'a> {
             .as_mut()
             .filter(|_| self.buffer.len() < self.capacity)
         {
+            if self.abandoned.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
             match lanes.next() {
                 Some(Ok(record)) => self.buffer.push(record),
                 Some(Err(e)) => self.shared.bad_record(e)?,
@@ -359,9 +395,10 @@ impl<'a> Draws<'a> {
 fn make_batches(
     shared: &Arc<Shared>,
     mut position: Position,
+    abandoned: &AtomicBool,
     sender: &SyncSender<Result<(Batch, Position)>>,
 ) {
-    let mut draws = Draws::new(shared, position.epoch);
+    let mut draws = Draws::new(shared, position.epoch, abandoned);
     for _ in 0..position.drawn {
         if let Err(e) = draws.next() {
             let _ = sender.send(Err(e));

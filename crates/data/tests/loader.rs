@@ -817,6 +817,14 @@ fn impossible_settings_are_named() {
         transform,
         ..config()
     };
+    let nan = TransformConfig {
+        threshold_m: f32::NAN,
+        ..TransformConfig::default()
+    };
+    assert_eq!(
+        message(vec![0], with(nan)),
+        "threshold_m must be a positive depth, not NaN"
+    );
     let twice = TransformConfig {
         channels: vec![Channel::Rain, Channel::Rain],
         ..TransformConfig::default()

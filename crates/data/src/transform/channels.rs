@@ -209,11 +209,14 @@ impl InputBuilder {
 
     /// Rain-grid `planes` times `factor` on the window of the depth grid.
     fn repeat(&self, planes: &Array3<f32>, factor: f32, mut out: ArrayViewMut3<f32>) {
+        let columns: Vec<usize> = (self.window.left..self.window.left + self.window.width)
+            .map(|x| x / self.scale)
+            .collect();
         for (plane, mut out) in planes.outer_iter().zip(out.outer_iter_mut()) {
-            for (y, mut row) in out.axis_iter_mut(Axis(0)).enumerate() {
+            for (y, mut row) in out.outer_iter_mut().enumerate() {
                 let source = plane.row((self.window.top + y) / self.scale);
-                for (x, value) in row.iter_mut().enumerate() {
-                    *value = factor * source[(self.window.left + x) / self.scale];
+                for (value, &x) in row.iter_mut().zip(&columns) {
+                    *value = factor * source[x];
                 }
             }
         }
