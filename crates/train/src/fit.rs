@@ -1,0 +1,317 @@
+//! The training loop: step, accumulate, clip, schedule, evaluate, save; stops on a signal or a limit.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use burn::module::Module;
+use burn::optim::{GradientsAccumulator, GradientsParams, ModuleOptimizer};
+use burn::tensor::Device;
+use pluvial_data::loader::Loader;
+use pluvial_data::rng;
+use pluvial_model::models::segmenter::Segmenter;
+use rand::Rng;
+
+use crate::checkpoint::{self, BestEpoch, TrainState};
+use crate::config::Config;
+use crate::evaluate::{evaluate, tensors};
+use crate::log::terminal::epoch_line;
+use crate::log::{EpochRow, Log, MetricsTsv, TensorBoard};
+use crate::optim::{adamw, clip_global_norm};
+use crate::run_dir::RunDir;
+use crate::schedule::WarmupCosine;
+use crate::signals::StopFlag;
+
+/// Why the loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All epochs are done.
+    Finished,
+    /// Validation CSI did not rise for `patience` epochs.
+    EarlyStop,
+    /// `max_steps` is reached.
+    StepLimit,
+    /// `time_limit_minutes` is over.
+    TimeLimit,
+    /// Ctrl-C or SIGTERM.
+    Interrupted,
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Finished => "finished",
+            Self::EarlyStop => "early stop",
+            Self::StepLimit => "step limit",
+            Self::TimeLimit => "time limit",
+            Self::Interrupted => "interrupted",
+        })
+    }
+}
+
+/// What the loop works with.
+pub struct Fit<'a> {
+    /// The run's configuration.
+    pub config: &'a Config,
+    /// Where it writes.
+    pub run: &'a RunDir,
+    /// Where it speaks.
+    pub log: &'a Log,
+    /// Training batches, shuffled.
+    pub train: &'a Loader,
+    /// Samples of the training split.
+    pub train_samples: usize,
+    /// Validation batches.
+    pub validation: &'a Loader,
+    /// Device without autodiff.
+    pub device: &'a Device,
+    /// Name and validation CSI of the best uninformed baseline.
+    pub baseline: Option<(&'a str, f64)>,
+    /// Set by a signal.
+    pub stop: &'a StopFlag,
+}
+
+impl Fit<'_> {
+    /// Trains `model` (on an autodiff device) from the checkpoint `last` where `resume` is set, from scratch otherwise.
+    ///
+    /// # Errors
+    /// A batch or a checkpoint cannot be read or written, or the loss stops being a number.
+    pub fn run(&self, mut model: Segmenter, resume: bool) -> Result<(Exit, TrainState)> {
+        let config = self.config;
+        let last = self.run.checkpoint("last");
+        let mut optimizer = adamw(&config.optim, &model);
+        let mut state = TrainState::start();
+        if resume {
+            model = checkpoint::load_model(&last, model)?;
+            // The groups are by parameter id, and loading brought the ids of the saved run back.
+            optimizer = checkpoint::load_optimizer(&last, adamw(&config.optim, &model))?;
+            state = checkpoint::load_state(&last)?;
+            self.log.line(format_args!(
+                "resumed at epoch {}, step {}",
+                state.epochs_done + 1,
+                state.step
+            ));
+        }
+        let mut tsv = MetricsTsv::open(&self.run.file("metrics.tsv"), state.step as u64)?;
+        let mut board = TensorBoard::create(self.run.path(), state.step as u64)?;
+        let batches = self.train_samples.div_ceil(config.data.batch_size);
+        let accumulate = config.optim.accumulate.max(1);
+        let steps_an_epoch = batches.div_ceil(accumulate);
+        let schedule = WarmupCosine {
+            peak: config.optim.learning_rate,
+            floor: config.optim.final_learning_rate,
+            warmup_steps: (config.optim.warmup_epochs * steps_an_epoch as f64).round() as usize,
+            total_steps: config.train.epochs * steps_an_epoch,
+        };
+        let started = Instant::now();
+        let elapsed_before = state.elapsed_s;
+        let mut saved = Instant::now();
+
+        while state.epochs_done < config.train.epochs {
+            let epoch = state.epochs_done;
+            let epoch_started = Instant::now();
+            let done = (state.batches_done * config.data.batch_size) as u64;
+            let mut progress = self.log.progress(
+                format!("epoch {}", epoch + 1),
+                done,
+                self.train_samples as u64,
+            );
+            let mut accumulator = GradientsAccumulator::new();
+            let mut exit = None;
+            let mut stream = match &state.position {
+                Some(position) => self.train.resume(position)?,
+                None => self.train.epoch(epoch as u64),
+            };
+            while let Some(batch) = stream.next() {
+                let batch = batch?;
+                // Drop path and the like draw from the device: a stream of its own for every batch makes a resumed run
+                // draw what the uninterrupted one would have drawn.
+                let name = format!("train {epoch} {}", state.batches_done);
+                self.device.seed(rng::stream(config.seed, &name).next_u64());
+                let (input, labels) = tensors(&batch, &self.device.clone().autodiff());
+                let samples = batch.catchment.len();
+                let loss = config.loss.forward(model.forward(input), labels);
+                let loss_value = f64::from(loss.clone().into_scalar::<f32>());
+                ensure!(
+                    loss_value.is_finite(),
+                    "the loss became {loss_value} at step {} (epoch {}, learning rate {:.2e}): lower optim.learning_rate or optim.clip_norm; the checkpoint `last` is from before",
+                    state.step,
+                    epoch + 1,
+                    schedule.at(state.step)
+                );
+                state.batches_done += 1;
+                state.position = Some(stream.position().clone());
+                let group_end =
+                    state.batches_done.is_multiple_of(accumulate) || state.batches_done == batches;
+                // The last group of an epoch may be smaller: gradients are averaged over what it has.
+                let group_start = (state.batches_done - 1) / accumulate * accumulate;
+                let group = accumulate.min(batches.saturating_sub(group_start)).max(1);
+                let grads = (loss / group as f64).backward();
+                accumulator.accumulate(&model, GradientsParams::from_grads(grads, &model));
+                state.loss_sum += loss_value;
+                if group_end {
+                    (model, optimizer) = self.step(
+                        model,
+                        optimizer,
+                        accumulator.grads(),
+                        schedule.at(state.step),
+                    )?;
+                    state.step += 1;
+                    if state.step.is_multiple_of(10) {
+                        board.scalar("loss/train_batch", state.step as u64, loss_value)?;
+                    }
+                }
+                progress.advance(
+                    samples as u64,
+                    format_args!("loss {:.4}", state.loss_sum / state.batches_done as f64),
+                );
+                // Stopping only where a step is complete: a checkpoint holds no half-summed gradients.
+                if group_end && state.batches_done < batches {
+                    state.elapsed_s = elapsed_before + started.elapsed().as_secs_f64();
+                    exit = self.limit(&state);
+                    if exit.is_none()
+                        && saved.elapsed().as_secs_f64() >= config.train.checkpoint_minutes * 60.0
+                    {
+                        checkpoint::save(&last, &model, &optimizer, &state)?;
+                        saved = Instant::now();
+                    }
+                    if exit.is_some() {
+                        break;
+                    }
+                }
+            }
+            let samples_per_s = progress.samples_per_s();
+            drop(progress);
+            if exit.is_some_and(|exit| exit == Exit::Interrupted || exit == Exit::TimeLimit) {
+                checkpoint::save(&last, &model, &optimizer, &state)?;
+                return Ok((exit.unwrap_or(Exit::Interrupted), state));
+            }
+            ensure!(
+                state.batches_done > 0,
+                "the training split holds no samples"
+            );
+
+            let validation = evaluate(
+                &model.valid(),
+                &config.loss,
+                self.device,
+                self.validation.epoch(0),
+                |_, _| Ok(()),
+            )
+            .context("validation")?;
+            let threshold = validation.sweep.best_csi();
+            let row = EpochRow {
+                epoch: epoch as u64 + 1,
+                step: state.step as u64,
+                learning_rate: schedule.at(state.step.saturating_sub(1)),
+                train_loss: state.loss_sum / state.batches_done as f64,
+                validation_loss: validation.loss,
+                validation: threshold.confusion,
+                seconds: epoch_started.elapsed().as_secs_f64(),
+                samples_per_s,
+            };
+            self.log
+                .line(epoch_line(&row, config.train.epochs as u64, self.baseline));
+            tsv.append(&row)?;
+            write_scalars(&mut board, &row)?;
+
+            let csi = threshold.confusion.csi();
+            let better = state.best.is_none_or(|best| csi > best.csi);
+            if better {
+                state.best = Some(BestEpoch {
+                    epoch: epoch + 1,
+                    csi,
+                    threshold: threshold.threshold,
+                });
+            }
+            if exit.is_none() {
+                state.epochs_done += 1;
+                state.batches_done = 0;
+                state.position = None;
+                state.loss_sum = 0.0;
+            }
+            state.elapsed_s = elapsed_before + started.elapsed().as_secs_f64();
+            checkpoint::save(&last, &model, &optimizer, &state)?;
+            saved = Instant::now();
+            if better {
+                checkpoint::save(&self.run.checkpoint("best"), &model, &optimizer, &state)?;
+            }
+            if let Some(exit) = exit.or_else(|| self.after_epoch(&state)) {
+                return Ok((exit, state));
+            }
+        }
+        Ok((Exit::Finished, state))
+    }
+
+    fn step(
+        &self,
+        model: Segmenter,
+        mut optimizer: ModuleOptimizer,
+        grads: GradientsParams,
+        learning_rate: f64,
+    ) -> Result<(Segmenter, ModuleOptimizer)> {
+        let clip = self.config.optim.clip_norm;
+        let grads = if clip > 0.0 {
+            let (grads, norm) = clip_global_norm(&model, grads, clip);
+            if !norm.is_finite() {
+                bail!(
+                    "a gradient became {norm}: lower optim.learning_rate; the checkpoint `last` is from before"
+                );
+            }
+            grads
+        } else {
+            grads
+        };
+        let model = optimizer.step(learning_rate, model, grads);
+        Ok((model, optimizer))
+    }
+
+    /// A reason to stop within an epoch.
+    fn limit(&self, state: &TrainState) -> Option<Exit> {
+        let train = &self.config.train;
+        if self.stop.is_set() {
+            Some(Exit::Interrupted)
+        } else if train.max_steps.is_some_and(|most| state.step >= most) {
+            Some(Exit::StepLimit)
+        } else if train
+            .time_limit_minutes
+            .is_some_and(|most| state.elapsed_s >= most * 60.0)
+        {
+            Some(Exit::TimeLimit)
+        } else {
+            None
+        }
+    }
+
+    /// A reason to stop between epochs.
+    fn after_epoch(&self, state: &TrainState) -> Option<Exit> {
+        if state.epochs_done >= self.config.train.epochs {
+            return None;
+        }
+        let stale = state
+            .best
+            .map_or(0, |best| state.epochs_done.saturating_sub(best.epoch));
+        let patience = self.config.train.patience;
+        self.limit(state).or_else(|| {
+            patience
+                .is_some_and(|most| stale >= most)
+                .then_some(Exit::EarlyStop)
+        })
+    }
+}
+
+fn write_scalars(board: &mut TensorBoard, row: &EpochRow) -> Result<()> {
+    let scores = row.validation.scores();
+    for (tag, value) in [
+        ("loss/train", row.train_loss),
+        ("loss/validation", row.validation_loss),
+        ("learning_rate", row.learning_rate),
+        ("validation/csi", scores.csi),
+        ("validation/f1", scores.f1),
+        ("validation/pod", scores.pod),
+        ("validation/far", scores.far),
+        ("samples_per_s", row.samples_per_s),
+    ] {
+        board.scalar(tag, row.step, value)?;
+    }
+    Ok(())
+}

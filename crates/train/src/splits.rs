@@ -1,0 +1,117 @@
+//! The parts of a dataset as loaders: training, validation, and every test split.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use pluvial_data::dataset::Dataset;
+use pluvial_data::loader::{Loader, LoaderConfig};
+use pluvial_data::split;
+use pluvial_data::transform::TransformConfig;
+
+use crate::config::{Config, DataConfig};
+
+/// A dataset, opened and split.
+pub struct Splits {
+    /// The dataset.
+    pub dataset: Arc<Dataset>,
+    /// Training, shuffled and flipped.
+    pub train: Loader,
+    /// The same samples once each, in order and as they are.
+    pub train_in_order: Loader,
+    /// Validation, in order.
+    pub validation: Loader,
+    /// Test splits by name, in order.
+    pub tests: Vec<(String, Loader)>,
+}
+
+impl Splits {
+    /// Opens the dataset in `folder` with the splits of its manifest: `train`, `validation`, and all others for tests.
+    /// A dataset without a manifest (the published layout) is split by file.
+    ///
+    /// # Errors
+    /// The dataset is damaged, lacks a split, or does not have what the channels are made of.
+    pub fn open(config: &Config, folder: &Path) -> Result<Self> {
+        let mut dataset = Dataset::open(folder)?;
+        if let Some(heightmap) = &config.data.heightmap {
+            dataset = dataset.with_heightmap(heightmap)?;
+        }
+        let dataset = Arc::new(dataset);
+        let names = split::names(&dataset);
+        let (train, validation, tests) = if names.is_empty() {
+            let held_back = (1.0 - config.data.train_share) / 2.0;
+            let shares = [config.data.train_share, held_back, held_back];
+            let mut parts = split::by_file(dataset.shards.len(), &shares, config.seed)?;
+            let test = parts.pop().context("three parts")?;
+            let validation = parts.pop().context("three parts")?;
+            let train = parts.pop().context("three parts")?;
+            (train, validation, vec![("test".to_string(), test)])
+        } else {
+            let tests = names
+                .into_iter()
+                .filter(|name| name != "train" && name != "validation")
+                .map(|name| Ok((name.clone(), split::by_manifest(&dataset, &name)?)));
+            (
+                split::by_manifest(&dataset, "train")?,
+                split::by_manifest(&dataset, "validation")?,
+                tests.collect::<Result<Vec<_>>>()?,
+            )
+        };
+        ensure!(!tests.is_empty(), "{} has no test split", folder.display());
+        let in_order = LoaderConfig {
+            shuffle: false,
+            ..loader_config(config)
+        };
+        let once = LoaderConfig {
+            cache_bytes: 0,
+            ..in_order.clone()
+        };
+        let shuffled = LoaderConfig {
+            augment: config.data.flips,
+            ..loader_config(config)
+        };
+        let open = |shards: Vec<usize>, config: &LoaderConfig| {
+            Loader::new(Arc::clone(&dataset), shards, config.clone())
+        };
+        Ok(Self {
+            train_in_order: open(train.clone(), &once)?,
+            train: open(train, &shuffled)?,
+            validation: open(validation, &in_order)?,
+            tests: tests
+                .into_iter()
+                .map(|(name, shards)| Ok((name, open(shards, &once)?)))
+                .collect::<Result<_>>()?,
+            dataset,
+        })
+    }
+
+    /// Validation and test splits by name.
+    pub fn held_back(&self) -> impl Iterator<Item = (&str, &Loader)> {
+        let tests = self
+            .tests
+            .iter()
+            .map(|(name, loader)| (name.as_str(), loader));
+        std::iter::once(("validation", &self.validation)).chain(tests)
+    }
+}
+
+/// How samples become inputs and labels.
+pub fn transform_config(data: &DataConfig) -> TransformConfig {
+    TransformConfig {
+        channels: data.channels.clone(),
+        output_size: data.output_size,
+        threshold_m: data.threshold_m,
+        remove_isolated: data.remove_isolated,
+    }
+}
+
+fn loader_config(config: &Config) -> LoaderConfig {
+    LoaderConfig {
+        batch_size: config.data.batch_size,
+        seed: config.seed,
+        cache_bytes: (config.data.cache_mib as u64) << 20,
+        on_bad_record: config.data.on_bad_record,
+        transform: transform_config(&config.data),
+        ..LoaderConfig::default()
+    }
+}
