@@ -32,6 +32,8 @@ use crate::sample::Sample;
 const PARTS: &str = ".parts";
 /// Depth in metres from which a cell counts as wet in the report.
 pub const WET_DEPTH_M: f64 = 0.1;
+/// Depths are stored as multiples of this, 0.12 mm: a flood model's depth is not known better, and shards shrink by a third.
+const DEPTH_STEP_M: f64 = 1.0 / 8192.0;
 /// Rain rate in mm/h that is stored as 1.
 const FULL_SCALE_MM_PER_H: f32 = 100.0;
 
@@ -466,9 +468,15 @@ fn build_event(
     })
 }
 
-/// Depth as it is stored: f32; cells outside the terrain are dry.
+/// Depth as it is stored: rounded, f32; cells outside the terrain are dry.
 fn stored_depth(depth_m: ArrayView2<f64>) -> Array2<f32> {
-    depth_m.mapv(|depth| if depth.is_nan() { 0.0 } else { depth as f32 })
+    depth_m.mapv(|depth| {
+        if depth.is_nan() {
+            0.0
+        } else {
+            ((depth / DEPTH_STEP_M).round() * DEPTH_STEP_M) as f32
+        }
+    })
 }
 
 /// The last frames of rain, as many as the longest window needs.
@@ -796,6 +804,7 @@ mod tests {
         // 3 frames of radar and 3 dry ones; the last has no label.
         assert_eq!(samples.len(), 5);
         // 24 mm/h for 5 minutes = 2 mm in rain cell (1, 2), then 48 mm/h = 4 mm in (0, 3).
+        let step = DEPTH_STEP_M as f32;
         let fallen = |row: usize, column: usize| match (row / 2, column / 2) {
             (1, 2) => 0.002,
             (0, 3) => 0.004,
@@ -803,12 +812,12 @@ mod tests {
         };
         for ((row, column), &depth) in samples[0].depth_m.indexed_iter() {
             assert!(
-                (depth - fallen(row, column)).abs() < 1e-7,
+                (depth - fallen(row, column)).abs() <= step / 2.0,
                 "{row}, {column}: {depth}"
             );
         }
         let now = samples[0].depth_now_m.as_ref().unwrap();
-        assert!((now[[2, 5]] - 0.002).abs() < 1e-7 && now[[0, 6]] == 0.0);
+        assert!((now[[2, 5]] - 0.002).abs() <= step / 2.0 && now[[0, 6]] == 0.0);
         // Channels oldest first: [frames 2–3 back, newest]; totals in mm over three frames.
         let place = |array: &Array3<f32>, channel: usize| {
             let highest = array.index_axis(Axis(0), channel);
