@@ -273,7 +273,96 @@ fn read(lanes: Vec<Lane>, shared: &Shared, sender: &SyncSender<Turn>) {
             turn += 1;
         }
         if sender.send(message).is_err() {
-            return;
+            break;
         }
+    }
+    for lane in live {
+        // Half a shard is of no use to the cache.
+        if let Some(Open::File {
+            keep: Some(records),
+            ..
+        }) = lane.open
+        {
+            shared.cache.give_back(&records);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Channel, Dataset, Loader, LoaderConfig, Metadata, Sample, ShardWriter, TransformConfig,
+    };
+    use ndarray::{Array2, Array3};
+
+    /// Three shards of eight records.
+    fn dataset(folder: &std::path::Path) -> Arc<Dataset> {
+        let metadata = Metadata::new([1, 2, 3], [2, 3]);
+        metadata.write(folder).unwrap();
+        for shard in 0..3 {
+            let path = folder.join(format!("{shard}.tfrecord.gz"));
+            let mut writer = ShardWriter::create(path, &metadata, 1).unwrap();
+            let sample = Sample {
+                rain: Array3::zeros((1, 2, 3)),
+                depth_m: Array2::zeros((2, 3)),
+                rain_totals_mm: None,
+                depth_now_m: None,
+            };
+            (0..8).for_each(|_| writer.write(&sample).unwrap());
+            writer.finish().unwrap();
+        }
+        Arc::new(Dataset::open(folder).unwrap())
+    }
+
+    fn loader(dataset: &Arc<Dataset>, cache_bytes: u64) -> Loader {
+        let transform = TransformConfig {
+            channels: vec![Channel::Rain],
+            ..TransformConfig::default()
+        };
+        let config = LoaderConfig {
+            batch_size: 1,
+            shuffle_buffer: 1,
+            interleave: 2,
+            prefetch: 1,
+            cache_bytes,
+            transform,
+            ..LoaderConfig::default()
+        };
+        Loader::new(Arc::clone(dataset), vec![0, 1, 2], config).unwrap()
+    }
+
+    #[test]
+    fn the_cache_keeps_to_its_budget_and_gets_it_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = dataset(folder.path());
+        let free = |loader: &Loader| loader.shared.cache.free.load(Ordering::Relaxed);
+        let kept = |loader: &Loader| {
+            loader
+                .shared
+                .cache
+                .shards
+                .iter()
+                .filter(|shard| shard.get().is_some())
+                .count()
+        };
+
+        let all = loader(&dataset, 1 << 20);
+        assert_eq!(all.epoch(0).count(), 24);
+        assert_eq!(kept(&all), 3);
+        let shard = ((1 << 20) - free(&all)) / 3;
+        assert!(shard >= 8 * 64);
+        assert_eq!(all.epoch(1).count(), 24);
+        assert_eq!(free(&all), (1 << 20) - 3 * shard);
+
+        // Room for one shard and a half.
+        let some = loader(&dataset, shard * 3 / 2);
+        for epoch in 0..5 {
+            some.epoch(epoch).take(3).for_each(drop);
+            assert_eq!(free(&some), shard * 3 / 2 - kept(&some) as u64 * shard);
+        }
+        assert_eq!(some.epoch(5).count(), 24);
+        assert!(kept(&some) <= 1);
+        assert_eq!(loader(&dataset, 0).epoch(0).count(), 24);
     }
 }

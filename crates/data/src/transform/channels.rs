@@ -29,7 +29,7 @@ pub enum Channel {
     RainTotals,
     /// Elevation, z-scored over the terrain.
     Height,
-    /// Slope, m/m × 10.
+    /// Slope in percent.
     Slope,
     /// log₁₀ of the flow accumulation in cells.
     LogFlowAccumulation,
@@ -269,7 +269,7 @@ impl Analysis<'_> {
                     self.elevation_m()?.mapv(f64::from).view(),
                     self.cell_size_m()?,
                 );
-                slope.mapv(|slope| 10.0 * slope as f32)
+                slope.mapv(|slope| 100.0 * slope as f32)
             }
             Channel::LogFlowAccumulation => self
                 .flow()?
