@@ -725,6 +725,7 @@ fn normal_quantile(p: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndarray::{ArrayView2, s};
 
     fn events() -> impl Iterator<Item = (SyntheticStorm, Vec<Array2<f32>>)> {
         let config = StormConfig {
@@ -759,13 +760,10 @@ mod tests {
             }
             let highest = total.iter().copied().fold(0.0, f64::max);
             let wet_share = wet as f64 / (288.0 * 48.0 * 64.0);
-            println!(
-                "{:?} wet {wet_share:.3} peak {peak:.0} mm/h, dry frames {dry_frames}",
-                storm.traits()
-            );
             assert!((highest - storm.traits().total_mm).abs() < 1e-3 * highest);
             assert!((0.99 * 15.0..1.01 * 160.0).contains(&highest));
             assert!((0.005..0.5).contains(&wet_share), "{wet_share}");
+            assert!(peak > 10.0, "{peak}");
             assert!(dry_frames >= 288 / 8, "{dry_frames}");
             totals.push(highest);
         }
@@ -773,5 +771,231 @@ mod tests {
         // Log-uniform between 15 and 160: the median is near 49.
         assert!(totals[0] < 25.0 && totals[23] > 100.0);
         assert!((30.0..80.0).contains(&totals[12]), "{}", totals[12]);
+    }
+
+    #[test]
+    fn the_seed_decides() {
+        let config = StormConfig {
+            height: 20,
+            width: 32,
+            ..StormConfig::default()
+        };
+        let frames = |seed| {
+            let mut storm = SyntheticStorm::new(&config, seed).unwrap();
+            let mut frames = Vec::new();
+            while let Some(frame) = storm.next_frame().unwrap() {
+                frames.push(frame);
+            }
+            assert_eq!((storm.shape(), storm.frame_s()), ((20, 32), 300.0));
+            frames
+        };
+        let first = frames(11);
+        assert_eq!(first[0].end_s, 300.0);
+        assert_eq!(first.last().unwrap().end_s, 24.0 * 3600.0);
+        assert_eq!(first, frames(11));
+        assert_ne!(first, frames(12));
+    }
+
+    /// A field of 40 × 56 km holds some ten independent patches: means over this many are good to about 0.014.
+    const FIELDS: usize = 1000;
+
+    /// Many backgrounds of one kind, not moving.
+    fn backgrounds() -> impl Iterator<Item = Background> {
+        let config = StormConfig {
+            height: 40,
+            width: 56,
+            background_corr_km: [12.0; 2],
+            background_aspect: [1.0; 2],
+            background_corr_h: [1.0; 2],
+            background_wet_share: [0.3; 2],
+            background_mm_per_h: [4.0; 2],
+            ..StormConfig::default()
+        };
+        (0..FIELDS as u64).map(move |seed| Background::new(&config, 0.5, [0.0; 2], seed))
+    }
+
+    fn mean_product(a: ArrayView2<f32>, b: ArrayView2<f32>) -> f64 {
+        let sum: f64 = a.iter().zip(&b).map(|(a, b)| f64::from(a * b)).sum();
+        sum / a.len() as f64
+    }
+
+    #[test]
+    fn the_background_is_correlated_as_a_matern_field() {
+        let mut sums = [0.0; 5];
+        for background in backgrounds() {
+            let g = background.gaussian(0.0);
+            let right = |d: usize| mean_product(g.slice(s![.., ..56 - d]), g.slice(s![.., d..]));
+            let down = |d: usize| mean_product(g.slice(s![..40 - d, ..]), g.slice(s![d.., ..]));
+            let means = [right(0), right(12), down(12), right(6), down(6)];
+            sums.iter_mut()
+                .zip(means)
+                .for_each(|(sum, m)| *sum += m / FIELDS as f64);
+        }
+        // (1 + √3 r) exp(−√3 r) at r = 6 km × 1.239105 / 12 km is 0.7089.
+        let expected = [1.0, (-1.0_f64).exp(), (-1.0_f64).exp(), 0.7089, 0.7089];
+        for (found, expected) in sums.iter().zip(expected) {
+            assert!((found - expected).abs() < 0.04, "{sums:?}");
+        }
+    }
+
+    #[test]
+    fn the_background_forgets_itself_in_time() {
+        let mut sums = [0.0; 2];
+        for mut background in backgrounds() {
+            let start = background.gaussian(0.0);
+            for sum in &mut sums {
+                // Half an hour: six frames.
+                (0..6).for_each(|_| background.walk());
+                *sum += mean_product(start.view(), background.gaussian(0.0).view()) / FIELDS as f64;
+            }
+        }
+        assert!((sums[0] - (-0.5_f64).exp()).abs() < 0.04, "{sums:?}");
+        assert!((sums[1] - (-1.0_f64).exp()).abs() < 0.04, "{sums:?}");
+    }
+
+    #[test]
+    fn the_background_wets_its_share_at_its_rate() {
+        let (mut wet, mut sum) = (0, 0.0);
+        for background in backgrounds() {
+            let rain = background.rain(0.0, 1.0);
+            wet += rain.iter().filter(|&&r| r > 0.0).count();
+            sum += rain.iter().map(|&r| f64::from(r)).sum::<f64>();
+        }
+        let share = wet as f64 / (FIELDS * 40 * 56) as f64;
+        assert!((share - 0.3).abs() < 0.02, "{share}");
+        assert!((sum / wet as f64 - 4.0).abs() < 0.4, "{}", sum / wet as f64);
+    }
+
+    #[test]
+    fn the_normal_distribution_is_that_of_the_tables() {
+        for (x, p) in [
+            (0.0, 0.5),
+            (1.0, 0.841_344_7),
+            (-1.959_964, 0.025),
+            (3.0, 0.998_650_1),
+        ] {
+            assert!((normal_cdf(x) - p).abs() < 2e-7);
+            assert!((normal_quantile(p) - x).abs() < 1e-4);
+        }
+    }
+
+    /// Rain is where it was a frame ago, shifted: the shift at which the two correlate best is speed times time.
+    #[test]
+    fn storms_move_where_they_head() {
+        const REACH: isize = 6;
+        let config = StormConfig {
+            height: 48,
+            stationary_share: 0.0,
+            ..StormConfig::default()
+        };
+        for seed in 0..8 {
+            let mut storm = SyntheticStorm::new(&config, seed).unwrap();
+            let traits = *storm.traits();
+            let mut best = Array2::<f64>::zeros((13, 13));
+            let mut before = storm.advance().unwrap();
+            while let Some(after) = storm.advance() {
+                let inner = before.slice(s![6..42, 6..58]);
+                let norm = mean_product(inner, inner);
+                if norm > 0.0 {
+                    for ((i, j), sum) in best.indexed_iter_mut() {
+                        let moved = after.slice(s![i..i + 36, j..j + 52]);
+                        let other = mean_product(moved, moved);
+                        if other > 0.0 {
+                            *sum += mean_product(inner, moved) / (norm * other).sqrt();
+                        }
+                    }
+                }
+                before = after;
+            }
+            let peak = best
+                .indexed_iter()
+                .max_by(|a, b| a.1.total_cmp(b.1))
+                .unwrap()
+                .0;
+            let cells = traits.speed_m_per_s * 300.0 / 1000.0;
+            let (sin, cos) = traits.heading_deg.to_radians().sin_cos();
+            let found = [peak.0 as isize - REACH, peak.1 as isize - REACH].map(|d| d as f64);
+            let expected = [-cos * cells, sin * cells];
+            assert!(
+                (found[0] - expected[0]).abs() <= 1.0 && (found[1] - expected[1]).abs() <= 1.0,
+                "{traits:?}: {found:?} {expected:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn settings_that_cannot_be_are_named() {
+        let error = |config: StormConfig| SyntheticStorm::new(&config, 1).unwrap_err().to_string();
+        let default = StormConfig::default;
+        let cases = [
+            (
+                StormConfig {
+                    cell_km: 0.0,
+                    ..default()
+                },
+                "cell_km",
+            ),
+            (
+                StormConfig {
+                    frame_s: f64::NAN,
+                    ..default()
+                },
+                "frame_s",
+            ),
+            (
+                StormConfig {
+                    total_mm: [50.0, 10.0],
+                    ..default()
+                },
+                "total_mm",
+            ),
+            (
+                StormConfig {
+                    training_share: 1.5,
+                    ..default()
+                },
+                "training_share",
+            ),
+            (
+                StormConfig {
+                    background_wet_share: [0.5, 1.5],
+                    ..default()
+                },
+                "background_wet_share",
+            ),
+            (
+                StormConfig {
+                    spells: [0, 1],
+                    ..default()
+                },
+                "spells",
+            ),
+            (
+                StormConfig {
+                    width: 0,
+                    ..default()
+                },
+                "width",
+            ),
+            // A quarter of a millimetre is all that 3 mm/h bring in five minutes.
+            (
+                StormConfig {
+                    duration_h: 1.0 / 12.0,
+                    max_rate_mm_per_h: 3.0,
+                    ..default()
+                },
+                "reaches a total of 0.2",
+            ),
+        ];
+        for (config, expected) in cases {
+            let error = error(config);
+            assert!(error.contains(expected), "{error}");
+        }
+        assert!(toml::from_str::<StormConfig>("hight = 3").is_err());
+        let config: StormConfig = toml::from_str("height = 3\ntotal_mm = [1, 2]").unwrap();
+        assert_eq!(
+            (config.height, config.width, config.total_mm),
+            (3, 64, [1.0, 2.0])
+        );
     }
 }

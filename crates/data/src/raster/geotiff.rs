@@ -2,16 +2,16 @@
 //! deflate, LZW or PackBits, with or without a predictor; TIFF and BigTIFF in either byte order.
 
 use std::fs::File;
-use std::io::{BufReader, Cursor};
+use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use ndarray::{Array2, s};
 use tiff::ColorType;
-use tiff::decoder::{Decoder, DecodingResult, Limits};
+use tiff::decoder::{ChunkType, Decoder, DecodingResult, Limits};
 use tiff::encoder::{Compression, DeflateLevel, TiffEncoder, colortype::Gray32Float};
-use tiff::tags::Tag;
+use tiff::tags::{ByteOrder, CompressionMethod, Tag, Type};
 
-use super::MAX_CELLS;
+use super::{MAX_CELLS, lzw};
 use crate::atomic;
 use crate::error::{DataError, Result};
 use crate::grid::GeoGrid;
@@ -59,9 +59,14 @@ pub fn read(path: &Path) -> Result<GeoGrid> {
     limits.ifd_value_size = usize::try_from(file_size).unwrap_or(usize::MAX);
     limits.decoding_buffer_size = limits.decoding_buffer_size.min(room);
     limits.intermediate_buffer_size = limits.intermediate_buffer_size.min(room);
-    let mut decoder = Decoder::new(BufReader::new(file))
-        .map_err(broken)?
-        .with_limits(limits);
+    let mut reader = BufReader::new(file);
+    check_directory(&mut reader, file_size)
+        .map_err(|e| DataError::io("read", path, e))?
+        .map_err(wrong)?;
+    reader
+        .rewind()
+        .map_err(|e| DataError::io("read", path, e))?;
+    let mut decoder = Decoder::new(reader).map_err(broken)?.with_limits(limits);
 
     let (columns, rows) = decoder.dimensions().map_err(broken)?;
     let bits = match decoder.colortype().map_err(broken)? {
@@ -80,11 +85,16 @@ pub fn read(path: &Path) -> Result<GeoGrid> {
             "brightness 0 is white: this is a picture, not a raster".into(),
         ));
     }
-    let cells = u64::from(columns) * u64::from(rows);
-    if cells > MAX_CELLS || (cells / 8).saturating_mul(bits) > room as u64 {
-        return Err(wrong(format!(
-            "{rows} × {columns} cells cannot come from {file_size} bytes"
-        )));
+    let (chunk_columns, chunk_rows) = decoder.chunk_dimensions();
+    // Strips and tiles may reach below the image, where nothing is read; columns of padding are.
+    let chunk_rows = chunk_rows.min(rows);
+    for (rows, columns) in [(rows, columns), (chunk_rows, chunk_columns)] {
+        let cells = u64::from(columns) * u64::from(rows);
+        if cells > MAX_CELLS || (cells / 8).saturating_mul(bits) > room as u64 {
+            return Err(wrong(format!(
+                "{rows} × {columns} cells cannot come from {file_size} bytes"
+            )));
+        }
     }
 
     let position = Position::read(&mut decoder).map_err(broken)?;
@@ -101,32 +111,96 @@ pub fn read(path: &Path) -> Result<GeoGrid> {
     };
 
     let (rows, columns) = (rows as usize, columns as usize);
-    let (chunk_columns, chunk_rows) = decoder.chunk_dimensions();
     let (chunk_columns, chunk_rows) = (chunk_columns as usize, chunk_rows as usize);
     let mut data = Array2::<f32>::zeros((rows, columns));
+    let lzw = LzwBlocks::find(&mut decoder).map_err(broken)?;
     let mut index = 0;
     for row in (0..rows).step_by(chunk_rows) {
         for column in (0..columns).step_by(chunk_columns) {
-            let chunk = decoder.read_chunk(index).map_err(broken)?;
-            index += 1;
             let height = chunk_rows.min(rows - row);
             let width = chunk_columns.min(columns - column);
+            // The decoder cuts the padding of tiles off; what is unpacked here still has its columns.
+            let (chunk, stored_width) = match &lzw {
+                None => (decoder.read_chunk(index).map_err(broken)?, width),
+                Some(lzw) => {
+                    let chunk = lzw.read(&mut decoder, index as usize, height, chunk_columns);
+                    (chunk.map_err(wrong)?, chunk_columns)
+                }
+            };
             let values = to_f32(chunk, no_data)
                 .ok_or_else(|| wrong("samples of a type that is no number".into()))?;
-            let values = Array2::from_shape_vec((height, width), values).map_err(|_| {
-                wrong(format!(
-                    "chunk {} is not {height} × {width} cells",
-                    index - 1
-                ))
-            })?;
+            let values = Array2::from_shape_vec((height, stored_width), values)
+                .map_err(|_| wrong(format!("block {index} is not {height} × {width} cells")))?;
             data.slice_mut(s![row..row + height, column..column + width])
-                .assign(&values);
+                .assign(&values.slice(s![.., ..width]));
+            index += 1;
         }
     }
     if let Some(((i, j), value)) = data.indexed_iter().find(|(_, v)| v.is_infinite()) {
         return Err(wrong(format!("row {i}, column {j} is {value}")));
     }
     position.place(data).map_err(wrong)
+}
+
+/// Checks that every value of the first directory lies within the file (TIFF 6.0, section 2; BigTIFF): [`Decoder::new`] takes
+/// no limits and would reserve memory for whatever a damaged count claims.
+fn check_directory(
+    reader: &mut BufReader<File>,
+    file_size: u64,
+) -> std::io::Result<Result<(), String>> {
+    let mut head = [0; 16];
+    let length = reader.read(&mut head)?;
+    if length < 8 || !is_tiff(&head[..length]) {
+        return Ok(Err("the file does not begin as a TIFF".into()));
+    }
+    let little = head[0] == b'I';
+    let number = |bytes: &[u8]| {
+        let next = |sum: u64, &byte: &u8| sum << 8 | u64::from(byte);
+        if little {
+            bytes.iter().rev().fold(0, next)
+        } else {
+            bytes.iter().fold(0, next)
+        }
+    };
+    let big = number(&head[2..4]) == 43;
+    // Sizes of: an offset or count, the number of entries, an entry.
+    let (word, count_size, entry_size) = if big { (8, 8, 20) } else { (4, 2, 12) };
+    let start = number(if big { &head[8..16] } else { &head[4..8] });
+    let outside = || Ok(Err("its directory lies beyond the end of the file".into()));
+    let fits = |offset: u64, bytes: u64| {
+        offset
+            .checked_add(bytes)
+            .is_some_and(|end| end <= file_size)
+    };
+    if !fits(start, count_size) {
+        return outside();
+    }
+    reader.seek(SeekFrom::Start(start))?;
+    let mut field = [0; 20];
+    reader.read_exact(&mut field[..count_size as usize])?;
+    let entries = number(&field[..count_size as usize]);
+    if !fits(start + count_size, entries.saturating_mul(entry_size)) {
+        return outside();
+    }
+    for _ in 0..entries {
+        let entry = &mut field[..entry_size as usize];
+        reader.read_exact(entry)?;
+        let tag = number(&entry[..2]);
+        let size = match number(&entry[2..4]) {
+            3 | 8 => 2,
+            4 | 9 | 11 | 13 => 4,
+            5 | 10 | 12 | 16..=18 => 8,
+            _ => 1,
+        };
+        let bytes = number(&entry[4..4 + word]).saturating_mul(size);
+        let offset = number(&entry[4 + word..]);
+        if bytes > word as u64 && !fits(offset, bytes) {
+            return Ok(Err(format!(
+                "the values of tag {tag} lie beyond the end of the file"
+            )));
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// Writes a grid as `f32`, deflate-compressed strips, with its position, its EPSG code where the CRS has one, and NaN as no
@@ -175,6 +249,110 @@ fn encode(grid: &GeoGrid) -> tiff::TiffResult<Vec<u8>> {
     let values = grid.data.as_standard_layout();
     image.write_data(values.as_slice().unwrap_or_default())?;
     Ok(bytes.into_inner())
+}
+
+/// The strips or tiles of a file with LZW compression.
+///
+/// The decoder refuses some sound files ("no lzw end code found", image-tiff issue 395, in all releases of 0.11), so these
+/// blocks are unpacked here; byte order and predictor stay its work, on a file of its own for each block.
+struct LzwBlocks {
+    offsets: Vec<u64>,
+    sizes: Vec<u64>,
+    bits: u16,
+    sample_format: u16,
+    predictor: u16,
+}
+
+impl LzwBlocks {
+    /// `None` where the file has another compression.
+    fn find(decoder: &mut Decoder<BufReader<File>>) -> tiff::TiffResult<Option<Self>> {
+        let mut number = |tag, default| {
+            let values = decoder.find_tag_unsigned_vec::<u16>(tag)?;
+            let first = values.and_then(|v| v.first().copied());
+            Ok::<u16, tiff::TiffError>(first.unwrap_or(default))
+        };
+        if number(Tag::Compression, 1)? != CompressionMethod::LZW.to_u16() {
+            return Ok(None);
+        }
+        let bits = number(Tag::BitsPerSample, 1)?;
+        let sample_format = number(Tag::SampleFormat, 1)?;
+        let predictor = number(Tag::Predictor, 1)?;
+        let (offsets, sizes) = match decoder.get_chunk_type() {
+            ChunkType::Tile => (Tag::TileOffsets, Tag::TileByteCounts),
+            ChunkType::Strip => (Tag::StripOffsets, Tag::StripByteCounts),
+        };
+        Ok(Some(Self {
+            offsets: decoder.find_tag_unsigned_vec(offsets)?.unwrap_or_default(),
+            sizes: decoder.find_tag_unsigned_vec(sizes)?.unwrap_or_default(),
+            bits,
+            sample_format,
+            predictor,
+        }))
+    }
+
+    /// The first `rows` rows of a block that is `columns` wide.
+    fn read(
+        &self,
+        decoder: &mut Decoder<BufReader<File>>,
+        index: usize,
+        rows: usize,
+        columns: usize,
+    ) -> Result<DecodingResult, String> {
+        let (Some(&offset), Some(&size)) = (self.offsets.get(index), self.sizes.get(index)) else {
+            return Err(format!("block {index} has no place in the file"));
+        };
+        let named = |e: &dyn std::fmt::Display| format!("block {index}: {e}");
+        let order = decoder.byte_order();
+        let reader = decoder.inner();
+        let mut packed = Vec::new();
+        reader
+            .seek(SeekFrom::Start(offset))
+            .and_then(|_| reader.take(size).read_to_end(&mut packed))
+            .map_err(|e| named(&e))?;
+        let row_bytes = (columns * usize::from(self.bits)).div_ceil(8);
+        let unpacked = lzw::decode(&packed, rows * row_bytes).map_err(|e| named(&e))?;
+
+        let two = |value: u16| match order {
+            ByteOrder::LittleEndian => value.to_le_bytes(),
+            ByteOrder::BigEndian => value.to_be_bytes(),
+        };
+        let four = |value: u32| match order {
+            ByteOrder::LittleEndian => value.to_le_bytes(),
+            ByteOrder::BigEndian => value.to_be_bytes(),
+        };
+        let (rows, columns) = (rows as u32, columns as u32);
+        let length = u32::try_from(unpacked.len()).map_err(|e| named(&e))?;
+        let entries = [
+            (Tag::ImageWidth, columns),
+            (Tag::ImageLength, rows),
+            (Tag::BitsPerSample, u32::from(self.bits)),
+            (Tag::Compression, 1),
+            (Tag::PhotometricInterpretation, 1),
+            // Behind the 8 bytes of the header.
+            (Tag::StripOffsets, 8),
+            (Tag::RowsPerStrip, rows),
+            (Tag::StripByteCounts, length),
+            (Tag::Predictor, u32::from(self.predictor)),
+            (Tag::SampleFormat, u32::from(self.sample_format)),
+        ];
+        let mut file = match order {
+            ByteOrder::LittleEndian => b"II*\0".to_vec(),
+            ByteOrder::BigEndian => b"MM\0*".to_vec(),
+        };
+        file.extend(four(length.saturating_add(8)));
+        file.extend(unpacked);
+        file.extend(two(entries.len() as u16));
+        for (tag, value) in entries {
+            file.extend(two(tag.to_u16()));
+            file.extend(two(Type::LONG.to_u16()));
+            file.extend(four(1));
+            file.extend(four(value));
+        }
+        file.extend(four(0));
+        Decoder::new(Cursor::new(file))
+            .and_then(|mut decoder| decoder.read_image())
+            .map_err(|e| named(&e))
+    }
 }
 
 /// Where the raster lies, as the tags say.

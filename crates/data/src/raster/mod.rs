@@ -3,6 +3,7 @@
 pub mod esri_ascii;
 pub mod geotiff;
 pub mod heightmap_json;
+mod lzw;
 pub mod png;
 
 use std::io::BufRead;
