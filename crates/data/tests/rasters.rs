@@ -29,7 +29,8 @@ fn shared(name: &str) -> Option<PathBuf> {
 #[test]
 fn geotiffs_of_every_type_layout_and_compression() {
     let base = |i: usize, j: usize| 7.0 * i as f32 - 3.0 * j as f32 + 40.0;
-    let cases: [(&str, &dyn Fn(usize, usize) -> f32); 9] = [
+    type Value<'a> = &'a dyn Fn(usize, usize) -> f32;
+    let cases: [(&str, Value); 9] = [
         ("f32_strips_deflate_predictor3.tif", &|i, j| {
             base(i, j) + 0.25
         }),
