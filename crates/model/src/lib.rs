@@ -6,6 +6,8 @@
 pub mod config;
 pub mod decoders;
 pub mod encoders;
+#[cfg(test)]
+mod golden;
 pub mod layers;
 pub mod losses;
 pub mod metrics;

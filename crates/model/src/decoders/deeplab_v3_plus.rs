@@ -108,3 +108,30 @@ impl DeepLabV3Plus {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ModelConfig;
+    use crate::golden;
+
+    #[test]
+    fn paper_variant_has_pytorch_values() {
+        let config = DeepLabV3PlusConfig::new(DeepLabVariant::Paper, 7, 10).with_channels(12);
+        let decoder = golden::filled(config.init(&Device::flex()));
+        let (low, high) = ([2, 7, 30, 22], [2, 10, 15, 11]);
+        let y = decoder.forward(golden::input(low), golden::input(high));
+        golden::check("deeplab_paper", y);
+    }
+
+    #[test]
+    fn keras_variant_has_keras_values() {
+        // The whole published network on keras.applications' ResNet-50.
+        let config = ModelConfig::from_name("deeplabv3plus_keras-resnet50_keras").unwrap();
+        let model = golden::filled(config.init(&Device::flex()).unwrap());
+        golden::check(
+            "deeplab_keras",
+            model.forward(golden::input([1, 8, 64, 96])),
+        );
+    }
+}

@@ -290,3 +290,25 @@ impl ResNet {
         maps
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden;
+
+    #[test]
+    fn torchvision_values() {
+        for (name, config, stride) in [
+            ("resnet18", ResNetConfig::resnet18(3), 32),
+            ("resnet50", ResNetConfig::resnet50(3), 32),
+            ("resnet50", ResNetConfig::resnet50(3), 8),
+        ] {
+            let config = config.with_output_stride(stride);
+            let encoder = golden::filled(config.init(&Device::flex()));
+            let maps = encoder.forward(golden::input([1, 3, 61, 45]));
+            for (i, map) in maps.into_iter().enumerate() {
+                golden::check(&format!("{name}_stride{stride}_stage{}", i + 1), map);
+            }
+        }
+    }
+}

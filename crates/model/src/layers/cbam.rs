@@ -69,3 +69,15 @@ impl Cbam {
         self.expand.forward(hidden).reshape([batch, channels, 1, 1])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden;
+
+    #[test]
+    fn pytorch_values() {
+        let layer = golden::filled(CbamConfig::new(32).init(&Device::flex()));
+        golden::check("cbam", layer.forward(golden::input([2, 32, 9, 5])));
+    }
+}

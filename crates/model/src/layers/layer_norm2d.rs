@@ -41,3 +41,15 @@ impl LayerNorm2d {
         self.norm.forward(x).permute([0, 3, 1, 2])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden;
+
+    #[test]
+    fn timm_values() {
+        let layer = golden::filled(LayerNorm2dConfig::new(6).init(&Device::flex()));
+        golden::check("layer_norm2d", layer.forward(golden::input([2, 6, 3, 5])));
+    }
+}

@@ -61,3 +61,38 @@ fn interpolation_matrix(from: usize, to: usize) -> TensorData {
     }
     TensorData::new(matrix, [to, from])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden;
+    use burn::tensor::Device;
+
+    #[test]
+    fn pytorch_values() {
+        for size in [[10, 13], [5, 7], [3, 4], [20, 28]] {
+            let y = resize_bilinear(golden::input([2, 3, 5, 7]), size);
+            golden::check(&format!("resize_{}x{}", size[0], size[1]), y);
+        }
+    }
+
+    #[test]
+    fn gradient_is_the_transposed_matrix() {
+        // The sum of a gradient of ones is the number of target cells, as each row of the matrix sums to one.
+        let device = Device::flex().autodiff();
+        let x = Tensor::<4>::ones([1, 2, 3, 5], &device).require_grad();
+        let gradients = resize_bilinear(x.clone(), [12, 10]).sum().backward();
+        let gradient = x.grad(&gradients).unwrap();
+        assert_eq!(gradient.dims(), [1, 2, 3, 5]);
+        let sum = gradient.sum().into_scalar::<f32>();
+        assert!((sum - 240.0).abs() < 1e-3, "{sum}");
+    }
+
+    #[test]
+    fn nearest_repeats_cells() {
+        let x = Tensor::<4>::from_data([[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]], &Device::flex());
+        let y: Vec<f32> = repeat_nearest(x, 2).into_data().try_to_vec().unwrap();
+        let rows = [[1., 1., 2., 2., 3., 3.], [4., 4., 5., 5., 6., 6.]];
+        assert_eq!(y, [rows[0], rows[0], rows[1], rows[1]].concat());
+    }
+}

@@ -1,0 +1,218 @@
+#!/usr/bin/env python3
+"""Reference values for the tests of pluvial-model, from torchvision, timm, PyTorch and Keras.
+
+    python3 make_goldens.py pytorch   # writes pytorch.json (torch, torchvision, timm)
+    python3 make_goldens.py keras     # writes keras.json (keras, tensorflow)
+
+Weights and inputs are not stored: both sides compute them from the same integer hash (`sequence` here, `golden.rs` there),
+tensor after tensor in the order of our modules' fields. Stored are up to 400 evenly spaced values of each output.
+"""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+
+INPUT = 1_000_000  # index of the input tensor
+
+
+def sequence(index, count):
+    """`count` values in [-1, 1) of tensor number `index`."""
+    x = (np.arange(count, dtype=np.uint64) * 747796405 + index * 2891336453 + 1) & 0xFFFFFFFF
+    for shift, factor in ((16, 0x45D9F3B), (15, 0x2C1B3C6D), (16, 1)):
+        x = ((x ^ (x >> shift)) * factor) & 0xFFFFFFFF
+    return x.astype(np.float64) / 2**31 - 1
+
+
+def tensor(index, shape, kind):
+    """Values in PyTorch's layout; `kind` as named in golden.rs."""
+    u = sequence(index, math.prod(shape)).reshape(shape)
+    if kind == "weight":
+        return (u * math.sqrt(3 / math.prod(shape[1:]))).astype(np.float32)
+    base = {"gamma": 1.0, "running_var": 1.0}.get(kind, 0.0)
+    return (base + 0.2 * u).astype(np.float32)
+
+
+def samples(y):
+    y = np.asarray(y, dtype=np.float32)
+    step = -(-y.size // 400)
+    return {"shape": list(y.shape), "step": step, "values": [float(f"{v:.7g}") for v in y.ravel()[::step]]}
+
+
+def write(name, goldens):
+    path = Path(__file__).with_name(name)
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in goldens.items()]
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    for key, value in goldens.items():
+        print(key, value["shape"], "max |y| of samples", max(map(abs, value["values"])))
+
+
+def pytorch():
+    import timm
+    import torch
+    import torch.nn as nn
+    import torch.nn.functional as F
+    import torchvision
+
+    def fill(*modules):
+        """Fills convolutions, linear layers, normalisations and γ in the order given."""
+        index = 0
+
+        def put(parameter, kind):
+            nonlocal index
+            parameter.data.copy_(torch.from_numpy(tensor(index, tuple(parameter.shape), kind)))
+            index += 1
+
+        for module in modules:
+            if module is None or isinstance(module, nn.Identity):
+                continue
+            if isinstance(module, nn.Parameter):
+                put(module, "gamma")
+                continue
+            norm = isinstance(module, (nn.BatchNorm2d, nn.LayerNorm))
+            put(module.weight, "gamma" if norm else "weight")
+            if module.bias is not None:
+                put(module.bias, "bias")
+            if isinstance(module, nn.BatchNorm2d):
+                put(module.running_mean, "running_mean")
+                put(module.running_var, "running_var")
+
+    def x(*shape):
+        return torch.from_numpy(sequence(INPUT, math.prod(shape)).astype(np.float32).reshape(shape))
+
+    goldens = {}
+
+    def keep(name, y):
+        goldens[name] = samples(y.detach().numpy())
+
+    for height, width in ((10, 13), (5, 7), (3, 4), (20, 28)):
+        keep(f"resize_{height}x{width}", F.interpolate(x(2, 3, 5, 7), size=(height, width), mode="bilinear", align_corners=False))
+
+    norm = timm.layers.LayerNorm2d(6, eps=1e-6)
+    fill(norm)
+    keep("layer_norm2d", norm(x(2, 6, 3, 5)))
+
+    for stride in (32, 16, 8):
+        net = timm.create_model("convnext_atto", in_chans=8, num_classes=0, output_stride=stride).eval()
+        parts = [net.stem[0], net.stem[1]]
+        for stage in net.stages:
+            if not isinstance(stage.downsample, nn.Identity):
+                parts += [stage.downsample[0], stage.downsample[1]]
+            for b in stage.blocks:
+                parts += [b.conv_dw, b.norm, b.mlp.fc1, b.mlp.fc2, b.gamma]
+        fill(*parts)
+        y = net.stem(x(2, 8, 64, 32))
+        for i, stage in enumerate(net.stages):
+            y = stage(y)
+            keep(f"convnext_atto_stride{stride}_stage{i + 1}", y)
+
+    def resnet_parts(net):
+        parts = [net.conv1, net.bn1]
+        for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
+            for b in layer:
+                parts += [b.conv1, b.bn1, b.conv2, b.bn2]
+                parts += [b.conv3, b.bn3] if hasattr(b, "conv3") else []
+                parts += list(b.downsample) if b.downsample is not None else []
+        return parts
+
+    for name, stride, dilate in (("resnet18", 32, None), ("resnet50", 32, None), ("resnet50", 8, [False, True, True])):
+        net = getattr(torchvision.models, name)(weights=None, replace_stride_with_dilation=dilate).eval()
+        fill(*resnet_parts(net))
+        y = net.maxpool(net.relu(net.bn1(net.conv1(x(1, 3, 61, 45)))))
+        for i, layer in enumerate((net.layer1, net.layer2, net.layer3, net.layer4)):
+            y = layer(y)
+            keep(f"{name}_stride{stride}_stage{i + 1}", y)
+
+    # CBAM, Woo et al. 2018, equations 1-3; the normalisation is in the authors' code.
+    c, r = 32, 16
+    fc1, fc2, conv, bn = nn.Linear(c, c // r), nn.Linear(c // r, c), nn.Conv2d(2, 1, 7, padding=3, bias=False), nn.BatchNorm2d(1).eval()
+    fill(fc1, fc2, conv, bn)
+    y = x(2, c, 9, 5)
+    gate = sum(fc2(torch.relu(fc1(pooled))) for pooled in (y.mean((2, 3)), y.amax((2, 3))))
+    y = y * torch.sigmoid(gate)[:, :, None, None]
+    y = y * torch.sigmoid(bn(conv(torch.stack([y.amax(1), y.mean(1)], 1))))
+    keep("cbam", y)
+
+    # DeepLabV3+ of the paper on given maps: separable pyramid and decoder.
+    def unit(i, o, k=1, d=1, groups=1):
+        return [nn.Conv2d(i, o, k, padding=d * (k // 2), dilation=d, groups=groups, bias=False), nn.BatchNorm2d(o).eval(), nn.ReLU()]
+
+    def separable(i, o, d=1):
+        return [*unit(i, i, 3, d, i), *unit(i, o)]
+
+    width = 12
+    pool, point, project, low = unit(10, width), unit(10, width), unit(5 * width, width), unit(7, 48)
+    dilated = [separable(10, width, d) for d in (6, 12, 18)]
+    fuse = separable(48 + width, width) + separable(width, width)
+    flat = sum([pool, point, *dilated, project, low, fuse], [])
+    fill(*[m for m in flat if not isinstance(m, nn.ReLU)])
+    high_map, low_map = x(2, 10, 15, 11), x(2, 7, 30, 22)
+    run = lambda layers, y: nn.Sequential(*layers)(y)
+    branches = [run(pool, high_map.mean((2, 3), keepdim=True)).expand(-1, -1, 15, 11), run(point, high_map)]
+    y = run(project, torch.cat(branches + [run(b, high_map) for b in dilated], 1))
+    y = F.interpolate(y, size=(30, 22), mode="bilinear", align_corners=False)
+    keep("deeplab_paper", run(fuse, torch.cat([y, run(low, low_map)], 1)))
+
+    write("pytorch.json", goldens)
+
+
+def keras():
+    import keras
+    from keras import layers, ops
+
+    height, width, classes = 64, 96, 2
+    net = keras.applications.ResNet50(weights=None, include_top=False, input_shape=(height, width, 8))
+
+    def conv_block(y, filters=256, kernel=3, rate=1, bias=False):
+        y = layers.Conv2D(filters, kernel, dilation_rate=rate, padding="same", use_bias=bias)(y)
+        return ops.relu(layers.BatchNormalization()(y))
+
+    # The order in which the layers are made is that of our fields.
+    high, low = net.get_layer("conv4_block6_2_relu").output, net.get_layer("conv2_block3_2_relu").output
+    rows, columns = high.shape[1:3]
+    pool = conv_block(layers.AveragePooling2D((rows, columns))(high), kernel=1, bias=True)
+    branches = [layers.UpSampling2D((rows, columns), interpolation="bilinear")(pool), conv_block(high, kernel=1)]
+    branches += [conv_block(high, rate=rate) for rate in (6, 12, 18)]
+    y = conv_block(layers.Concatenate()(branches), kernel=1)
+    y = layers.UpSampling2D((height // 4 // rows, width // 4 // columns), interpolation="bilinear")(y)
+    y = layers.Concatenate()([y, conv_block(low, 48, 1)])
+    y = conv_block(conv_block(y))
+    y = layers.UpSampling2D(4, interpolation="bilinear")(y)
+    y = layers.Conv2D(classes, 1, padding="same")(y)
+    model = keras.Model(net.input, y)
+    print("parameters", model.count_params())
+
+    order = [net.get_layer("conv1_conv"), net.get_layer("conv1_bn")]
+    for stage, depth in ((2, 3), (3, 4), (4, 6)):
+        for block in range(1, depth + 1):
+            for conv in ("1", "2", "3", "0"):
+                if (stage, block, conv) == (4, 6, "3"):
+                    continue
+                for kind in ("conv", "bn"):
+                    name = f"conv{stage}_block{block}_{conv}_{kind}"
+                    order += [l for l in net.layers if l.name == name]
+    inside = {l.name for l in net.layers}
+    order += sorted(
+        (l for l in model.layers if l.name not in inside and l.weights),
+        key=lambda l: (int(l.name.rsplit("_", 1)[1]) if l.name[-1].isdigit() else 0, l.name.startswith("batch")),
+    )
+    assert len(order) == sum(bool(l.weights) for l in model.layers)
+    index = 0
+    for layer in order:
+        values = []
+        for i, weight in enumerate(layer.get_weights()):
+            norm = isinstance(layer, layers.BatchNormalization)
+            kind = ("gamma", "bias", "running_mean", "running_var")[i] if norm else ("weight", "bias")[i]
+            shape = weight.shape if weight.ndim == 1 else tuple(np.transpose(weight, (3, 2, 0, 1)).shape)
+            value = tensor(index, shape, kind)
+            values.append(value if weight.ndim == 1 else np.transpose(value, (2, 3, 1, 0)))
+            index += 1
+        layer.set_weights(values)
+    x = sequence(INPUT, 8 * height * width).astype(np.float32).reshape(1, 8, height, width)
+    y = model(np.transpose(x, (0, 2, 3, 1)), training=False)
+    write("keras.json", {"deeplab_keras": samples(np.transpose(y, (0, 3, 1, 2)))})
+
+
+{"pytorch": pytorch, "keras": keras}[sys.argv[1]]()
