@@ -8,6 +8,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
 use super::init;
+use super::pointwise::pointwise;
 
 /// Configuration of [`ConvNormAct`].
 #[derive(Config, Debug)]
@@ -78,7 +79,12 @@ impl ConvNormAct {
     /// `[batch, channels in, height, width]` → `[batch, channels out, ceil(height / stride), ceil(width / stride)]`
     /// (odd kernels).
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let x = self.norm.forward(self.conv.forward(x));
+        let conv = &self.conv;
+        let x = match (conv.kernel_size, conv.stride, conv.groups) {
+            ([1, 1], [1, 1], 1) => pointwise(conv, x),
+            _ => conv.forward(x),
+        };
+        let x = self.norm.forward(x);
         if self.activation { relu(x) } else { x }
     }
 }

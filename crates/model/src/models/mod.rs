@@ -125,6 +125,17 @@ mod tests {
         assert_eq!(ParamCount::of(&cbam).trainable, 8_564);
     }
 
+    #[test]
+    fn third_stage_deeplab_counts() {
+        // The keras variant on encoders of PyTorch: the same network written down in PyTorch has as many.
+        let name = "deeplabv3plus_keras-convnext_atto";
+        assert_eq!(segmenter(name, 8).trainable, 4_308_762);
+        let name = "deeplabv3plus_keras-convnext_tiny";
+        assert_eq!(segmenter(name, 8).trainable, 16_833_986);
+        let name = "deeplabv3plus_keras-resnet50";
+        assert_eq!(segmenter(name, 8).trainable, 17_796_322);
+    }
+
     fn segmenter(name: &str, input_channels: usize) -> ParamCount {
         let config = ModelConfig {
             input_channels,

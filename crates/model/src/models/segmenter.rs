@@ -11,6 +11,7 @@ use crate::decoders::deeplab_v3_plus::{DeepLabV3Plus, DeepLabV3PlusConfig};
 use crate::decoders::full_resolution::{FullResolution, FullResolutionConfig};
 use crate::encoders::Encoder;
 use crate::layers::init;
+use crate::layers::pointwise::pointwise;
 use crate::layers::resize::{repeat_nearest, resize_bilinear};
 
 /// A network that gives every cell of its input one logit or two.
@@ -85,9 +86,9 @@ impl Segmenter {
         drop(maps);
         let coarse = self.decoder.forward(low, high);
         let logits = match &self.refinement {
-            Some(refinement) => self.head.forward(refinement.forward(x, coarse)),
+            Some(refinement) => pointwise(&self.head, refinement.forward(x, coarse)),
             // A 1×1 convolution and a bilinear resize commute; this way round there is less to resize.
-            None => resize_bilinear(self.head.forward(coarse), [padded_height, padded_width]),
+            None => resize_bilinear(pointwise(&self.head, coarse), [padded_height, padded_width]),
         };
         match missing {
             [0, 0] => logits,
@@ -105,6 +106,7 @@ impl Segmenter {
 mod tests {
     use super::*;
     use crate::config::EncoderName;
+    use crate::golden;
     use burn::optim::{AdamWConfig, GradientsParams};
     use burn::tensor::Distribution;
 
@@ -165,5 +167,47 @@ mod tests {
             );
             assert!(losses[9] < 0.9 * losses[0], "{config:?}: {losses:?}");
         }
+    }
+
+    #[test]
+    fn validation_keeps_no_graph_and_no_chance() {
+        let device = Device::flex().autodiff();
+        let config = ModelConfig {
+            drop_path: Some(0.5),
+            decoder_channels: 16,
+            refinement_channels: Some(4),
+            output_channels: 1,
+            ..ModelConfig::default()
+        };
+        let model = config.init(&device).unwrap().valid();
+        let x = Tensor::<4>::random(
+            [1, 8, 61, 45],
+            Distribution::Normal(0.0, 1.0),
+            &Device::flex(),
+        );
+        let first = model.forward(x.clone());
+        assert_eq!(first.dims(), [1, 1, 61, 45]);
+        assert!(!first.device().is_autodiff());
+        let second = model.forward(x);
+        assert_eq!(first.into_data(), second.into_data());
+    }
+
+    #[test]
+    fn configuration_and_record_rebuild_the_network() {
+        let config = ModelConfig {
+            decoder_channels: 16,
+            refinement_channels: Some(4),
+            ..ModelConfig::default()
+        };
+        let device = Device::flex();
+        let model = golden::filled(config.init(&device).unwrap());
+        let json = serde_json::to_string(&config).unwrap();
+        let rebuilt: ModelConfig = serde_json::from_str(&json).unwrap();
+        let rebuilt = rebuilt.init(&device).unwrap();
+        let x = golden::input([1, 8, 33, 20]);
+        let expected = model.forward(x.clone()).into_data();
+        assert_ne!(rebuilt.forward(x.clone()).into_data(), expected);
+        let rebuilt = rebuilt.load_record(model.into_record());
+        assert_eq!(rebuilt.forward(x).into_data(), expected);
     }
 }
