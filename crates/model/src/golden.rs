@@ -13,7 +13,7 @@ const INPUT: u64 = 1_000_000;
 fn sequence(index: u64, count: usize) -> impl Iterator<Item = f64> {
     (0..count as u64).map(move |i| {
         let mut x = (i * 747_796_405 + index * 2_891_336_453 + 1) & 0xFFFF_FFFF;
-        for (shift, factor) in [(16, 0x45D9_F3B), (15, 0x2C1B_3C6D), (16, 1)] {
+        for (shift, factor) in [(16, 0x045D_9F3B), (15, 0x2C1B_3C6D), (16, 1)] {
             x = ((x ^ (x >> shift)) * factor) & 0xFFFF_FFFF;
         }
         x as f64 / 2f64.powi(31) - 1.0

@@ -177,8 +177,10 @@ mod tests {
         for bins in [2, 8, 101, 1001] {
             let mut sweep = ThresholdSweep::new(bins);
             sweep.add(&p, &truth).unwrap();
-            let mut best = Confusion::default();
-            best.fn_ = 1; // CSI 0
+            let mut best = Confusion {
+                fn_: 1, // CSI 0
+                ..Confusion::default()
+            };
             for k in 0..bins {
                 let mut direct = Confusion::default();
                 direct
