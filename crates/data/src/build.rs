@@ -769,9 +769,7 @@ mod tests {
             timestamps = "{timestamps}"
             scale = 2.0
             dry_after_h = 0.25
-            train = { rows = [1, 4], columns = [1, 5] }
-            validation = { rows = [0, 0], columns = [0, 0] }
-            test = { rows = [0, 0], columns = [0, 0] }
+            train = [{ rows = [1, 4], columns = [1, 5] }]
             [hydro]
             edge = "closed"
             [hydro.solver]

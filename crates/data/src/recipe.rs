@@ -133,12 +133,15 @@ pub struct StreamRecipe {
     /// Hours without rain that are simulated after the stream's end. Default 0.
     #[serde(default)]
     pub dry_after_h: f64,
-    /// Area of the radar grid that training events are cut from.
-    pub train: StreamArea,
-    /// Area for the validation events.
-    pub validation: StreamArea,
-    /// Area for the test events, unseen terrains included.
-    pub test: StreamArea,
+    /// Areas of the radar grid that training events are cut from.
+    #[serde(default)]
+    pub train: Vec<StreamArea>,
+    /// Areas for the validation events.
+    #[serde(default)]
+    pub validation: Vec<StreamArea>,
+    /// Areas for the test events, unseen terrains included.
+    #[serde(default)]
+    pub test: Vec<StreamArea>,
 }
 
 fn one() -> f64 {
@@ -465,11 +468,15 @@ impl Recipe {
                 ("validation", &stream.validation),
                 ("test", &stream.test),
             ];
+            let areas: Vec<_> = areas
+                .iter()
+                .flat_map(|(name, list)| list.iter().map(move |area| (name, area)))
+                .collect();
             for (i, (name, area)) in areas.iter().enumerate() {
                 if let Some((other, _)) = areas[..i].iter().find(|(_, other)| area.overlaps(other))
                 {
                     return fail(format!(
-                        "rain.stream: the areas {other} and {name} overlap, so their events would share rain"
+                        "rain.stream: areas of {other} and {name} overlap, so events would share rain"
                     ));
                 }
             }
@@ -524,9 +531,9 @@ impl Recipe {
         Ok(events)
     }
 
-    /// Gives every event a window of the radar of its own, spread evenly over the area of its split.
+    /// Gives every event a window of the radar of its own, spread evenly over the areas of its split.
     fn deal_windows(&self, stream: &StreamRecipe, events: &mut [Event]) -> Result<()> {
-        for (name, area, splits) in [
+        for (name, areas, splits) in [
             ("train", &stream.train, &[Split::Train][..]),
             ("validation", &stream.validation, &[Split::Validation]),
             (
@@ -535,20 +542,23 @@ impl Recipe {
                 &[Split::TestStorms, Split::TestTerrain],
             ),
         ] {
-            let windows = area.windows(self.grid.rain_shape());
+            let windows: Vec<_> = areas
+                .iter()
+                .flat_map(|area| area.windows(self.grid.rain_shape()))
+                .collect();
             let mut takers: Vec<_> = events
                 .iter_mut()
                 .filter(|e| splits.contains(&e.split))
                 .collect();
             if takers.len() > windows.len() {
                 return Err(DataError::Config(format!(
-                    "rain.stream.{name}: the area holds {} windows of {:?} cells, {} events need one each",
+                    "rain.stream.{name}: the areas hold {} windows of {:?} cells, {} events need one each",
                     windows.len(),
                     self.grid.rain_shape(),
                     takers.len()
                 )));
             }
-            // Storm by storm, so that the terrains get windows from all over the area.
+            // Storm by storm, so that the terrains get windows from all over the areas.
             takers.sort_by_key(|event| (event.storm, event.terrain));
             let count = takers.len();
             for (i, event) in takers.into_iter().enumerate() {
@@ -738,9 +748,9 @@ mod tests {
         let stream = r#"[rain.stream]
             path = "{rain}"
             timestamps = "{times}"
-            train = { rows = [0, 20], columns = [0, 20] }
-            validation = { rows = [20, 30], columns = [0, 20] }
-            test = { rows = [30, 60], columns = [0, 30] }
+            train = [{ rows = [0, 6], columns = [0, 20] }, { rows = [60, 74], columns = [0, 20] }]
+            validation = [{ rows = [20, 30], columns = [0, 20] }]
+            test = [{ rows = [30, 60], columns = [0, 30] }]
         "#;
         let text = SMALL.replacen("[rain.storms]\n        duration_h = 6.0", stream, 1);
         let mut recipe: Recipe = toml::from_str(&text).unwrap();
@@ -749,8 +759,9 @@ mod tests {
         for (i, event) in events.iter().enumerate() {
             assert!(events[..i].iter().all(|other| other.window != event.window));
         }
-        assert_eq!(events[2].window, [20, 0]);
-        assert!(events[3..].iter().all(|e| e.window[0] >= 30));
+        let windows: Vec<_> = events.iter().map(|e| e.window).collect();
+        assert_eq!(windows[..3], [[0, 0], [60, 10], [20, 0]]);
+        assert!(windows[3..].iter().all(|[row, _]| (30..60).contains(row)));
         assert!(
             parse(&text)
                 .unwrap_err()
@@ -765,6 +776,12 @@ mod tests {
                 .to_string()
                 .contains("6 windows")
         );
-        assert!(parse(&text.replace("[20, 30]", "[19, 30]")).is_err());
+        let overlap: Recipe = toml::from_str(&text.replace("[20, 30]", "[19, 31]")).unwrap();
+        assert!(
+            overlap
+                .check()
+                .unwrap_err()
+                .contains("areas of validation and test overlap")
+        );
     }
 }
