@@ -10,6 +10,7 @@ pub mod log;
 pub mod logistic;
 pub mod maps;
 pub mod optim;
+pub mod predict;
 pub mod report;
 pub mod run_dir;
 pub mod schedule;

@@ -99,7 +99,7 @@ impl Log {
         }
     }
 
-    /// Starts to show the progress of `what` from sample `done` of `total`.
+    /// Starts to show the progress of `what` from `done` of `total` samples on.
     pub fn progress(&self, what: impl Display, done: u64, total: u64) -> Progress {
         let what = what.to_string();
         let bar = self.0.bars.as_ref().map(|bars| {
@@ -118,6 +118,7 @@ impl Log {
             log: self.clone(),
             bar,
             what,
+            unit: "samples",
             first: done,
             done,
             total,
@@ -133,6 +134,7 @@ pub struct Progress {
     log: Log,
     bar: Option<ProgressBar>,
     what: String,
+    unit: &'static str,
     first: u64,
     done: u64,
     total: u64,
@@ -141,6 +143,12 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Counts something else than samples.
+    pub fn counting(mut self, unit: &'static str) -> Self {
+        self.unit = unit;
+        self
+    }
+
     /// Counts `samples` more, and shows `note` (such as the loss) beside them.
     pub fn advance(&mut self, samples: u64, note: impl Display) {
         self.done += samples;
@@ -152,10 +160,11 @@ impl Progress {
             None if self.said.elapsed().as_secs() >= PLAIN_LINE_S && self.done < self.total => {
                 self.said = Instant::now();
                 self.log.line(format_args!(
-                    "{}  {}/{} samples  {}",
+                    "{}  {}/{} {}  {}",
                     self.what,
                     self.done,
                     self.total,
+                    self.unit,
                     self.status(&note)
                 ));
             }
@@ -175,7 +184,7 @@ impl Progress {
         } else {
             "?".into()
         };
-        format!("{rate:.1} samples/s  {left} left  {note}")
+        format!("{rate:.1} {}/s  {left} left  {note}", self.unit)
     }
 }
 
