@@ -10,6 +10,7 @@ use pluvial_data::raster::png::{self, ColourMap};
 use pluvial_model::metrics::Confusion;
 use serde::{Deserialize, Serialize};
 
+use crate::log::TensorBoard;
 use crate::run_dir::{read_json, write_atomic};
 
 /// Folder of the pictures in a run folder.
@@ -206,6 +207,19 @@ impl MapRecord {
         }
         Ok(())
     }
+
+    /// Writes the pictures as TensorBoard events.
+    ///
+    /// # Errors
+    /// The event file cannot be written.
+    pub fn show(&self, board: &mut TensorBoard, step: u64, pictures: &Pictures) -> Result<()> {
+        for (name, picture) in pictures.named() {
+            let tag = format!("{}/{}/{name}", self.split, self.stem);
+            let size = [picture.height(), picture.width()];
+            board.image(&tag, step, &png::encode(picture)?, size)?;
+        }
+        Ok(())
+    }
 }
 
 impl Pictures {
@@ -358,7 +372,10 @@ mod tests {
             .write(dir.path(), &fields.pictures().unwrap())
             .unwrap();
         write_list(dir.path(), std::slice::from_ref(&record)).unwrap();
-        assert_eq!(read_list(dir.path()).unwrap(), [record.clone()]);
+        assert_eq!(
+            read_list(dir.path()).unwrap(),
+            std::slice::from_ref(&record)
+        );
         assert!(record.file(dir.path(), "rain").is_file());
         assert!(!record.file(dir.path(), "truth").exists());
     }

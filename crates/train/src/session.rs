@@ -24,8 +24,8 @@ use crate::config::Config;
 use crate::device::Chosen;
 use crate::evaluate::evaluate;
 use crate::fit::{Exit, Fit};
-use crate::log::Log;
-use crate::maps::{self, MapRecord, Rain, SampleFields};
+use crate::log::{Log, TensorBoard};
+use crate::maps::{self, MapRecord, Pictures, Rain, SampleFields};
 use crate::report;
 use crate::run_dir::{RunDir, RunInfo, git_commit, unix_now_s};
 use crate::scores::{RunScores, SplitScores, plain_name};
@@ -108,11 +108,14 @@ fn dataset_folder(config: &Config, log: &Log) -> Result<PathBuf> {
     }
     let bound = BoundRecipe::read(recipe, &BTreeMap::new())?;
     let events = bound.recipe.events()?.len() as u64;
-    let progress = Mutex::new(log.progress(
-        format_args!("building the dataset {}", bound.name),
-        0,
-        events,
-    ));
+    let progress = Mutex::new(
+        log.progress(
+            format_args!("building the dataset {}", bound.name),
+            0,
+            events,
+        )
+        .counting("events"),
+    );
     let built = build_cached(&bound, Path::new("datasets/built"), &|event| {
         if let Ok(mut progress) = progress.lock() {
             progress.advance(1, &event.event);
@@ -222,7 +225,7 @@ impl Session<'_> {
                 "best epoch {}: validation CSI {:.4} from a wet probability of {:.3} on",
                 best.epoch, best.csi, best.threshold
             ));
-            self.score(&model, best.threshold, &known)?;
+            self.score(&model, best.threshold, state.step as u64, &known)?;
         }
         Ok(exit)
     }
@@ -338,13 +341,15 @@ impl Session<'_> {
         Ok(known)
     }
 
-    /// Evaluates the model on every held-back split; writes `scores.json` and the maps.
+    /// Evaluates the model on every held-back split; writes `scores.json` and the maps (`step` is the last one, for TensorBoard).
     fn score(
         &self,
         model: &Segmenter,
         threshold: f32,
+        step: u64,
         known: &BTreeMap<String, Known>,
     ) -> Result<()> {
+        let mut board = TensorBoard::create(self.run.path(), 0)?;
         let mut scores = RunScores {
             model: self.config.model.name(),
             splits: BTreeMap::new(),
@@ -377,7 +382,10 @@ impl Session<'_> {
             .with_context(|| format!("evaluating {name}"))?;
             for id in &draw {
                 if let Some((truth, probability)) = drawn.get(id) {
-                    records.push(self.draw(name, *id, truth, probability, threshold)?);
+                    let (record, pictures) = self.draw(name, *id, truth, probability, threshold)?;
+                    record.write(self.run.path(), &pictures)?;
+                    record.show(&mut board, step, &pictures)?;
+                    records.push(record);
                 }
             }
             let counts = evaluation.at(threshold);
@@ -437,7 +445,7 @@ impl Session<'_> {
         })
     }
 
-    /// Draws a sample into `maps/`.
+    /// Draws a sample.
     fn draw(
         &self,
         split: &str,
@@ -445,7 +453,7 @@ impl Session<'_> {
         truth: &Array2<u8>,
         probability: &Array2<f32>,
         threshold: f32,
-    ) -> Result<MapRecord> {
+    ) -> Result<(MapRecord, Pictures)> {
         let data = &self.splits.dataset;
         let shard = &data.shards[id.shard];
         let terrain = &data.terrains[shard.catchment];
@@ -506,8 +514,7 @@ impl Session<'_> {
             rain: kind,
             counts,
         };
-        record.write(self.run.path(), &fields.pictures()?)?;
-        Ok(record)
+        Ok((record, fields.pictures()?))
     }
 
     fn say_bad_records(&self) {

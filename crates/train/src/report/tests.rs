@@ -150,7 +150,7 @@ fn the_page_is_made_from_the_files_of_the_folder() {
         metrics.append(row).unwrap();
     }
     std::fs::create_dir(run.file(maps::FOLDER)).unwrap();
-    maps::write_list(run.path(), &[data.maps[0].record.clone()]).unwrap();
+    maps::write_list(run.path(), std::slice::from_ref(&data.maps[0].record)).unwrap();
     for picture in ["rain", "terrain", "prediction"] {
         std::fs::write(data.maps[0].record.file(run.path(), picture), picture).unwrap();
     }
