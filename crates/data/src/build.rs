@@ -406,7 +406,8 @@ fn build_event(
     let mut rain = open_rain(recipe, event)?;
     let mut window = RainWindow::new(recipe);
     let file = format!("{index}.tfrecord.gz");
-    let path = folder.join(&file);
+    // Written among the parts, so that a build that is killed leaves no stray temporary file in the dataset.
+    let path = folder.join(PARTS).join(&file);
     let mut shard = ShardWriter::create(&path, metadata, recipe.output.gzip_level)?;
 
     let mut times_s = Vec::new();
@@ -453,6 +454,7 @@ fn build_event(
     let bytes = fs::metadata(&path)
         .map_err(|e| DataError::io("read", &path, e))?
         .len();
+    fs::rename(&path, folder.join(&file)).map_err(|e| DataError::io("rename", &path, e))?;
     let info = ShardInfo {
         file,
         event: name,
