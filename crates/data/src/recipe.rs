@@ -18,7 +18,7 @@ use crate::radar::storms::StormConfig;
 use crate::terrain::TerrainConfig;
 
 /// Part of every recipe's hash: raise it when the same recipe comes to give other data.
-const BUILDER_VERSION: u32 = 1;
+const BUILDER_VERSION: u32 = 2;
 
 /// How a dataset is made. See `datasets/*.toml` for commented examples.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
