@@ -12,6 +12,7 @@ pub mod layers;
 pub mod losses;
 pub mod metrics;
 pub mod models;
+pub mod ops;
 
 pub use config::{ModelConfig, ModelError};
 pub use models::segmenter::Segmenter;
