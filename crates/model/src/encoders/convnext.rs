@@ -16,6 +16,7 @@ use crate::layers::drop_path::{DropPath, DropPathConfig, linear_schedule};
 use crate::layers::init;
 use crate::layers::layer_norm2d::{LayerNorm2d, LayerNorm2dConfig};
 use crate::layers::layer_scale::{LayerScale, LayerScaleConfig};
+use crate::ops::conv2d;
 
 /// Side of the depthwise kernels, in cells.
 const KERNEL_SIZE: usize = 7;
@@ -195,7 +196,7 @@ impl Downsample {
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.conv.forward(self.norm.forward(x))
+        conv2d::forward(&self.conv, self.norm.forward(x))
     }
 }
 
@@ -244,7 +245,7 @@ impl ConvNeXt {
     /// `[batch, input channels, height, width]` → `[batch, dims[i], height / strides[i], width / strides[i]]`, rounded
     /// down at each halving
     pub fn forward(&self, x: Tensor<4>) -> Vec<Tensor<4>> {
-        let mut x = self.stem_norm.forward(self.stem.forward(x));
+        let mut x = self.stem_norm.forward(conv2d::forward(&self.stem, x));
         let mut maps = Vec::with_capacity(self.stages.len());
         for stage in &self.stages {
             if let Some(downsample) = &stage.downsample {

@@ -9,6 +9,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::init;
 use super::pointwise::pointwise;
+use crate::ops::conv2d;
 
 /// Configuration of [`ConvNormAct`].
 #[derive(Config, Debug)]
@@ -82,7 +83,7 @@ impl ConvNormAct {
         let conv = &self.conv;
         let x = match (conv.kernel_size, conv.stride, conv.groups) {
             ([1, 1], [1, 1], 1) => pointwise(conv, x),
-            _ => conv.forward(x),
+            _ => conv2d::forward(conv, x),
         };
         let x = self.norm.forward(x);
         if self.activation { relu(x) } else { x }

@@ -7,6 +7,7 @@ use burn::nn::{Initializer, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
 
 use super::init;
+use crate::ops::conv2d;
 
 /// Configuration of [`DepthwiseConv2d`].
 #[derive(Config, Debug)]
@@ -21,8 +22,6 @@ pub struct DepthwiseConv2dConfig {
 }
 
 /// One k×k filter and one bias for each channel, at stride 1, padded to keep the size.
-///
-/// burn's fast depthwise kernels for GPUs refuse a bias, so it is added afterwards.
 #[derive(Module, Debug)]
 pub struct DepthwiseConv2d {
     /// The filters, `[channels, 1, k, k]`, without a bias.
@@ -52,7 +51,6 @@ impl DepthwiseConv2d {
     /// # Shapes
     /// `[batch, channels, height, width]` → the same
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let bias = self.bias.val().reshape([1, -1, 1, 1]);
-        self.conv.forward(x) + bias
+        conv2d::with_bias(&self.conv, Some(self.bias.val()), x)
     }
 }

@@ -14,13 +14,30 @@ use burn::tensor::{Tensor, module};
 /// # Shapes
 /// `[batch, channels in, height, width]` → `[batch, channels out, height', width']`
 pub fn forward(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+    let bias = conv.bias.as_ref().map(|bias| bias.val());
+    with_bias(conv, bias, x)
+}
+
+/// `conv.forward(x)` with another bias in place of its own.
+///
+/// # Shapes
+/// As [`forward`]; bias: `[channels out]`
+pub fn with_bias(conv: &Conv2d, bias: Option<Tensor<1>>, x: Tensor<4>) -> Tensor<4> {
     let padding = match conv.padding {
         PaddingConfig2d::Valid => [(0, 0), (0, 0)],
         PaddingConfig2d::Explicit(top, left, bottom, right) => [(top, bottom), (left, right)],
-        PaddingConfig2d::Same => return conv.forward(x),
+        PaddingConfig2d::Same => {
+            let padding = |i: usize| {
+                let input = x.dims()[2 + i];
+                // That of burn and TensorFlow: output = ceil(input / stride), one more after than before where it is odd.
+                let reach = input.div_ceil(conv.stride[i]).saturating_sub(1) * conv.stride[i];
+                let total = (reach + conv.kernel_size[i]).saturating_sub(input);
+                (total / 2, total - total / 2)
+            };
+            [padding(0), padding(1)]
+        }
     };
     let options = ConvOptions::new_with_padding(conv.stride, padding, conv.dilation, conv.groups);
-    let bias = conv.bias.as_ref().map(|bias| bias.val());
     conv2d(x, conv.weight.val(), bias, options)
 }
 
@@ -41,7 +58,13 @@ pub fn conv2d(
     if flex::serves(&x, &weight, bias.as_ref()) {
         return flex::conv2d(x, weight, bias, options);
     }
-    module::conv2d(x, weight, bias, options)
+    match bias {
+        // burn's fast depthwise kernels for GPUs refuse a bias.
+        Some(bias) if options.groups > 1 => {
+            module::conv2d(x, weight, None, options) + bias.reshape([1, -1, 1, 1])
+        }
+        bias => module::conv2d(x, weight, bias, options),
+    }
 }
 
 #[cfg(feature = "flex")]
