@@ -8,7 +8,6 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
 use super::init;
-use super::pointwise::pointwise;
 use crate::ops::conv2d;
 
 /// Configuration of [`ConvNormAct`].
@@ -80,12 +79,7 @@ impl ConvNormAct {
     /// `[batch, channels in, height, width]` → `[batch, channels out, ceil(height / stride), ceil(width / stride)]`
     /// (odd kernels).
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let conv = &self.conv;
-        let x = match (conv.kernel_size, conv.stride, conv.groups) {
-            ([1, 1], [1, 1], 1) => pointwise(conv, x),
-            _ => conv2d::forward(conv, x),
-        };
-        let x = self.norm.forward(x);
+        let x = self.norm.forward(conv2d::forward(&self.conv, x));
         if self.activation { relu(x) } else { x }
     }
 }

@@ -9,7 +9,6 @@ pub mod drop_path;
 pub(crate) mod init;
 pub mod layer_norm2d;
 pub mod layer_scale;
-pub(crate) mod pointwise;
 pub mod pool;
 pub mod resize;
 pub mod separable_conv;

@@ -11,8 +11,8 @@ use crate::decoders::deeplab_v3_plus::{DeepLabV3Plus, DeepLabV3PlusConfig};
 use crate::decoders::full_resolution::{FullResolution, FullResolutionConfig};
 use crate::encoders::Encoder;
 use crate::layers::init;
-use crate::layers::pointwise::pointwise;
 use crate::layers::resize::{repeat_nearest, resize_bilinear};
+use crate::ops::conv2d;
 
 /// A network that gives every cell of its input one logit or two.
 #[derive(Module, Debug)]
@@ -86,9 +86,12 @@ impl Segmenter {
         drop(maps);
         let coarse = self.decoder.forward(low, high);
         let logits = match &self.refinement {
-            Some(refinement) => pointwise(&self.head, refinement.forward(x, coarse)),
+            Some(refinement) => conv2d::forward(&self.head, refinement.forward(x, coarse)),
             // A 1×1 convolution and a bilinear resize commute; this way round there is less to resize.
-            None => resize_bilinear(pointwise(&self.head, coarse), [padded_height, padded_width]),
+            None => resize_bilinear(
+                conv2d::forward(&self.head, coarse),
+                [padded_height, padded_width],
+            ),
         };
         match missing {
             [0, 0] => logits,

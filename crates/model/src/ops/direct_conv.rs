@@ -10,6 +10,8 @@
 
 #![allow(unsafe_code)] // vector loads without a check each: the checks halve the speed
 
+use std::array;
+
 use rayon::prelude::*;
 
 use super::simd::{Kernel, Level, Simd};
@@ -442,15 +444,14 @@ impl Tiles<'_> {
                 pixels[j] = (row * self.columns + column, row * self.columns + end);
             }
             let mut sums = [[simd.splat(0.0); N]; M];
-            for tap in 0..weights.len() {
-                let offset = self.offsets[tap];
+            for (weights, offset) in weights.iter().zip(self.offsets) {
                 let mut x = [simd.splat(0.0); N];
                 for j in 0..N {
                     // SAFETY: place ≤ last_place and offset ≤ reach; the sum was checked above.
                     x[j] = unsafe { simd.load(self.source, places[j] + offset) };
                 }
                 for i in 0..M {
-                    let w = simd.splat(weights[tap][i]);
+                    let w = simd.splat(weights[i]);
                     for j in 0..N {
                         sums[i][j] = simd.mul_add(w, x[j], sums[i][j]);
                     }
@@ -508,14 +509,10 @@ impl WeightTiles<'_> {
         for first_tap in (0..taps).step_by(N) {
             for first_channel in (0..channels).step_by(M) {
                 // The last tiles compute their last tap and channel more than once.
-                let mut offsets = [0; N];
-                for t in 0..N {
-                    offsets[t] = self.offsets[(first_tap + t).min(taps - 1)];
-                }
-                let mut planes = [0; M];
-                for i in 0..M {
-                    planes[i] = (first_channel + i).min(channels - 1) * plane;
-                }
+                let offsets: [usize; N] =
+                    array::from_fn(|t| self.offsets[(first_tap + t).min(taps - 1)]);
+                let planes: [usize; M] =
+                    array::from_fn(|i| (first_channel + i).min(channels - 1) * plane);
                 let mut sums = [[simd.splat(0.0); N]; M];
                 for row in 0..self.rows {
                     for column in (0..self.columns).step_by(S::LANES) {
