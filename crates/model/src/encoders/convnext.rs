@@ -7,7 +7,6 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig, PaddingConfig2d};
-use burn::tensor::activation::gelu;
 use burn::tensor::{Device, Tensor};
 
 use super::stage_strides;
@@ -16,7 +15,7 @@ use crate::layers::drop_path::{DropPath, DropPathConfig, linear_schedule};
 use crate::layers::init;
 use crate::layers::layer_norm2d::{LayerNorm2d, LayerNorm2dConfig};
 use crate::layers::layer_scale::{LayerScale, LayerScaleConfig};
-use crate::ops::conv2d;
+use crate::ops::{conv2d, gelu::gelu};
 
 /// Side of the depthwise kernels, in cells.
 const KERNEL_SIZE: usize = 7;

@@ -4,11 +4,10 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Initializer, PaddingConfig2d};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
 use super::init;
-use crate::ops::conv2d;
+use crate::ops::{batch_norm, conv2d};
 
 /// Configuration of [`ConvNormAct`].
 #[derive(Config, Debug)]
@@ -79,7 +78,6 @@ impl ConvNormAct {
     /// `[batch, channels in, height, width]` → `[batch, channels out, ceil(height / stride), ceil(width / stride)]`
     /// (odd kernels).
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let x = self.norm.forward(conv2d::forward(&self.conv, x));
-        if self.activation { relu(x) } else { x }
+        batch_norm::forward(&self.norm, conv2d::forward(&self.conv, x), self.activation)
     }
 }

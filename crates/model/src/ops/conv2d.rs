@@ -9,6 +9,9 @@ use burn::nn::conv::Conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, module};
 
+#[cfg(feature = "flex")]
+use super::flex;
+
 /// `conv.forward(x)`.
 ///
 /// # Shapes
@@ -55,8 +58,8 @@ pub fn conv2d(
     options: ConvOptions<2>,
 ) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if flex::serves(&x, &weight, bias.as_ref()) {
-        return flex::conv2d(x, weight, bias, options);
+    if flex::is_f32(&x) && flex::is_f32(&weight) && bias.as_ref().is_none_or(flex::is_f32) {
+        return on_flex::conv2d(x, weight, bias, options);
     }
     match bias {
         // burn's fast depthwise kernels for GPUs refuse a bias.
@@ -68,7 +71,7 @@ pub fn conv2d(
 }
 
 #[cfg(feature = "flex")]
-mod flex {
+mod on_flex {
     use burn::backend::autodiff::NodeId;
     use burn::backend::autodiff::checkpoint::base::Checkpointer;
     use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -76,26 +79,12 @@ mod flex {
     use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
     use burn::backend::ops::ModuleOps;
     use burn::backend::tensor::FloatTensor;
-    use burn::backend::{
-        Autodiff, Backend, Dispatch, DispatchDevice, Flex, TensorMetadata, backend_extension,
-    };
+    use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
+    use burn::tensor::Tensor;
     use burn::tensor::ops::ConvOptions;
-    use burn::tensor::{DType, Tensor, TensorData};
 
     use super::super::direct_conv::{self, Geometry};
-
-    /// Whether these are f32 tensors on the flex backend.
-    pub(super) fn serves(x: &Tensor<4>, weight: &Tensor<4>, bias: Option<&Tensor<1>>) -> bool {
-        let device = x.device();
-        let on_flex = match device.as_dispatch() {
-            DispatchDevice::Autodiff(device) => matches!(**device, DispatchDevice::Flex(_)),
-            device => matches!(device, DispatchDevice::Flex(_)),
-        };
-        on_flex
-            && x.dtype() == DType::F32
-            && weight.dtype() == DType::F32
-            && bias.is_none_or(|bias| bias.dtype() == DType::F32)
-    }
+    use super::super::flex::{contiguous, slice, tensor};
 
     pub(super) fn conv2d(
         x: Tensor<4>,
@@ -285,20 +274,6 @@ mod flex {
             dilation: options.dilation,
             groups: options.groups,
         }
-    }
-
-    fn contiguous(tensor: FloatTensor<Flex>) -> FloatTensor<Flex> {
-        tensor.to_contiguous()
-    }
-
-    fn slice(tensor: &FloatTensor<Flex>) -> &[f32] {
-        tensor
-            .as_slice()
-            .expect("contiguous f32, as checked before")
-    }
-
-    fn tensor(numbers: Vec<f32>, shape: Vec<usize>) -> FloatTensor<Flex> {
-        FloatTensor::<Flex>::from_data(TensorData::new(numbers, shape))
     }
 }
 

@@ -1,7 +1,12 @@
-//! Operations that burn has, made faster where burn is slow.
+//! Operations that burn has, made faster where burn is slow: on the CPU (flex). Each takes and gives what burn's does, and is burn's on
+//! other devices.
 
+pub mod batch_norm;
 pub mod conv2d;
 #[cfg(feature = "flex")]
 mod direct_conv;
+#[cfg(feature = "flex")]
+mod flex;
+pub mod gelu;
 #[cfg(feature = "flex")]
 mod simd;
