@@ -9,8 +9,8 @@ use super::flow::{FlowTree, OUT};
 pub struct Ponds {
     /// Flat index of the cell over which a cell's pond spills; the cell itself outside depressions.
     exit: Vec<u32>,
-    /// Volume of the pond at its exit cell in m³, 0 elsewhere.
-    capacity_m3: Vec<f64>,
+    /// What the pond holds, at its exit cell, in mm over one cell (mm · cells); 0 elsewhere.
+    capacity_mm: Vec<f64>,
 }
 
 impl Ponds {
@@ -19,9 +19,8 @@ impl Ponds {
         let depth_m = tree.depression_depth_m();
         let depth_m: Vec<f64> = depth_m.iter().copied().collect();
         let spill_m: Vec<f64> = tree.filled_m().iter().copied().collect();
-        let area_m2 = tree.cell_size_m() * tree.cell_size_m();
         let mut exit: Vec<u32> = (0..depth_m.len() as u32).collect();
-        let mut capacity_m3 = vec![0.0; depth_m.len()];
+        let mut capacity_mm = vec![0.0; depth_m.len()];
         // Downstream first, so that the receiver's exit is known.
         for &cell in tree.upstream_first.iter().rev() {
             let (at, to) = (cell as usize, tree.receiver[cell as usize]);
@@ -31,27 +30,27 @@ impl Ponds {
             if to != OUT && depth_m[to as usize] > 0.0 && spill_m[to as usize] == spill_m[at] {
                 exit[at] = exit[to as usize];
             }
-            capacity_m3[exit[at] as usize] += depth_m[at] * area_m2;
+            capacity_mm[exit[at] as usize] += 1000.0 * depth_m[at];
         }
-        Self { exit, capacity_m3 }
+        Self { exit, capacity_mm }
     }
 
-    /// `[h, w]`, m³: the water that arrives in each cell's pond (at the cell itself outside depressions) when `water_m3`
-    /// falls on every cell, runs down the flow tree and is held back by the ponds on its way.
+    /// `[h, w]`: the water that arrives in each cell's pond (at the cell itself outside depressions) when `water_mm` falls
+    /// on every cell, runs down the flow tree and is held back by the ponds on its way; in mm over one cell (mm · cells).
     ///
     /// # Panics
-    /// If the shape of `water_m3` is not that of the terrain.
-    pub fn inflow_m3(&self, tree: &FlowTree, water_m3: ArrayView2<f64>) -> Array2<f64> {
+    /// If the shape of `water_mm` is not that of the terrain.
+    pub fn inflow(&self, tree: &FlowTree, water_mm: ArrayView2<f64>) -> Array2<f64> {
         assert_eq!(
-            water_m3.dim(),
+            water_mm.dim(),
             tree.dim(),
             "water must have the terrain's shape"
         );
-        let mut inflow: Vec<f64> = water_m3.iter().copied().collect();
+        let mut inflow: Vec<f64> = water_mm.iter().copied().collect();
         for &cell in &tree.upstream_first {
             let (at, to) = (cell as usize, tree.receiver[cell as usize]);
             if to != OUT {
-                inflow[to as usize] += (inflow[at] - self.capacity_m3[at]).max(0.0);
+                inflow[to as usize] += (inflow[at] - self.capacity_mm[at]).max(0.0);
             }
         }
         let pooled = self
@@ -79,16 +78,19 @@ mod tests {
         let tree = FlowTree::new(bed.view(), 10.0);
         let ponds = Ponds::new(&tree);
         let mut water = Array2::zeros((3, 6));
-        water[[1, 1]] = 250.0;
-        // The pond holds (2 + 1) m × 100 m² = 300 m³: nothing passes.
-        let inflow = ponds.inflow_m3(&tree, water.view());
-        assert_eq!(inflow.row(1).to_vec(), [0.0, 250.0, 250.0, 250.0, 0.0, 0.0]);
-        // 400 m³ leave 100 to spill over the sill.
-        water[[1, 1]] = 400.0;
-        let inflow = ponds.inflow_m3(&tree, water.view());
+        water[[1, 1]] = 2500.0;
+        // The pond holds 2 m and 1 m over one cell each: nothing passes.
+        let inflow = ponds.inflow(&tree, water.view());
         assert_eq!(
             inflow.row(1).to_vec(),
-            [0.0, 400.0, 400.0, 400.0, 100.0, 100.0]
+            [0.0, 2500.0, 2500.0, 2500.0, 0.0, 0.0]
+        );
+        // 4 m leave one to spill over the sill.
+        water[[1, 1]] = 4000.0;
+        let inflow = ponds.inflow(&tree, water.view());
+        assert_eq!(
+            inflow.row(1).to_vec(),
+            [0.0, 4000.0, 4000.0, 4000.0, 1000.0, 1000.0]
         );
     }
 
@@ -97,7 +99,7 @@ mod tests {
         let bed = Array2::from_shape_fn((4, 6), |(r, c)| 3.0 * r as f64 + (c as f64 - 2.2).powi(2));
         let tree = FlowTree::new(bed.view(), 50.0);
         let water = Array2::from_shape_fn((4, 6), |(r, c)| (1 + r * 7 + c * 3) as f64);
-        let inflow = Ponds::new(&tree).inflow_m3(&tree, water.view());
+        let inflow = Ponds::new(&tree).inflow(&tree, water.view());
         assert_eq!(inflow, tree.accumulate(water.view()));
     }
 }

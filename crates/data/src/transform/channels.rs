@@ -12,9 +12,12 @@ use crate::error::{DataError, Result};
 use crate::record::Metadata;
 use crate::sample::Sample;
 use crate::terrain::flow::{self, FlowTree};
+use crate::terrain::ponds::Ponds;
 
 /// Cells upstream from which on a cell counts as drainage for [`Channel::Hand`].
 const DRAINAGE_CELLS: f64 = 100.0;
+/// Depth in metres for which [`Channel::Storage`] is computed: the field's threshold, whatever the label's.
+const WET_DEPTH_M: f64 = 0.1;
 
 /// One name of the input, of one or several planes.
 ///
@@ -37,8 +40,13 @@ pub enum Channel {
     Hand,
     /// Depth of the depression that a cell lies in: log₁₀(1 + 10 · metres).
     DepressionDepth,
+    /// The water that must stand in a cell's pond before the cell is 0.1 m deep: log₁₀(1 + mm · cells) ÷ 2.
+    Storage,
     /// The rain totals gathered over everything upstream of a cell: log₁₀(1 + mm · cells) ÷ 2, one plane a total.
     UpstreamRain,
+    /// The same of what arrives in a cell's pond once the ponds upstream have kept what they hold: its difference from
+    /// `storage` tells whether the rain can make the cell wet.
+    PondInflow,
 }
 
 impl Channel {
@@ -46,7 +54,7 @@ impl Channel {
     fn planes(self, metadata: &Metadata) -> Result<usize> {
         match self {
             Channel::Rain => Ok(metadata.rainfallradar[0]),
-            Channel::RainTotals | Channel::UpstreamRain => metadata
+            Channel::RainTotals | Channel::UpstreamRain | Channel::PondInflow => metadata
                 .rainfalltotals
                 .map(|[planes, ..]| planes)
                 .ok_or_else(|| {
@@ -69,7 +77,9 @@ impl Channel {
             Channel::LogFlowAccumulation => "log_flow_accumulation",
             Channel::Hand => "hand",
             Channel::DepressionDepth => "depression_depth",
+            Channel::Storage => "storage",
             Channel::UpstreamRain => "upstream_rain",
+            Channel::PondInflow => "pond_inflow",
         }
     }
 }
@@ -83,6 +93,8 @@ struct Catchment {
     valid: Option<Array2<bool>>,
     /// For channels that gather rain upstream.
     flow: Option<FlowTree>,
+    /// For channels that hold rain back on its way.
+    ponds: Option<Ponds>,
 }
 
 /// Builds the inputs `[C, H, W]` of a dataset's samples.
@@ -178,18 +190,20 @@ impl InputBuilder {
             match channel {
                 Channel::Rain => self.repeat(&sample.rain, 1.0, out),
                 Channel::RainTotals => self.repeat(totals(), 0.01, out),
-                Channel::UpstreamRain => {
-                    let flow = catchment.flow.as_ref().expect("made for this channel");
+                Channel::UpstreamRain | Channel::PondInflow => {
+                    let flow = catchment.flow.as_ref().expect("made for these channels");
                     for (total, out) in totals().outer_iter().zip(out.outer_iter_mut()) {
-                        let rain = Array2::from_shape_fn(flow.dim(), |(y, x)| {
-                            total[[y / self.scale, x / self.scale]]
+                        let mm = Array2::from_shape_fn(flow.dim(), |(y, x)| {
+                            f64::from(total[[y / self.scale, x / self.scale]])
                         });
-                        let gathered = flow.accumulate(rain.view());
-                        let gathered = self
-                            .window
+                        let gathered = match (channel, &catchment.ponds) {
+                            (Channel::PondInflow, Some(ponds)) => ponds.inflow(flow, mm.view()),
+                            _ => flow.accumulate(mm.view()),
+                        };
+                        self.window
                             .of(&gathered.view())
-                            .mapv(|sum| 0.5 * (1.0 + sum).log10());
-                        gathered.assign_to(out);
+                            .mapv(log_water)
+                            .assign_to(out);
                     }
                 }
                 _ => {
@@ -242,12 +256,22 @@ impl Catchment {
             .as_ref()
             .map(|elevation| window.of(&elevation.view()).mapv(|z| !z.is_nan()));
         let valid = valid.filter(|valid| valid.iter().any(|valid| !valid));
-        let flow = if channels.contains(&Channel::UpstreamRain) {
+        let routed = [Channel::UpstreamRain, Channel::PondInflow];
+        let flow = if channels.iter().any(|channel| routed.contains(channel)) {
             Some(analysis.flow()?.clone())
         } else {
             None
         };
-        Ok(Self { fixed, valid, flow })
+        let ponds = flow
+            .as_ref()
+            .filter(|_| channels.contains(&Channel::PondInflow))
+            .map(Ponds::new);
+        Ok(Self {
+            fixed,
+            valid,
+            flow,
+            ponds,
+        })
     }
 }
 
@@ -262,7 +286,9 @@ impl Analysis<'_> {
     /// channels made of the sample.
     fn plane(&mut self, channel: Channel) -> Result<Option<Array2<f32>>> {
         Ok(Some(match channel {
-            Channel::Rain | Channel::RainTotals | Channel::UpstreamRain => return Ok(None),
+            Channel::Rain | Channel::RainTotals | Channel::UpstreamRain | Channel::PondInflow => {
+                return Ok(None);
+            }
             Channel::Height => z_score(self.elevation_m()?),
             Channel::Slope => {
                 let slope = flow::slope(
@@ -283,6 +309,11 @@ impl Analysis<'_> {
                 .flow()?
                 .depression_depth_m()
                 .mapv(|metres| (1.0 + 10.0 * metres).log10() as f32),
+            Channel::Storage => {
+                let cell_m2 = self.cell_size_m()?.powi(2);
+                let storage_m3 = self.flow()?.storage_m3(WET_DEPTH_M);
+                storage_m3.mapv(|volume| log_water(1000.0 * volume / cell_m2))
+            }
         }))
     }
 
@@ -307,6 +338,11 @@ impl Analysis<'_> {
             DataError::Config("input channels derived from the terrain need a cell size, which only a manifest gives".into())
         })
     }
+}
+
+/// A volume of water in mm · cells, which spans six decades, as a channel.
+fn log_water(mm_cells: f64) -> f32 {
+    (0.5 * (1.0 + mm_cells).log10()) as f32
 }
 
 /// Elevation minus its mean, over its standard deviation, both over the cells with data; a flat map becomes 0.
