@@ -1,6 +1,6 @@
 //! Checkpoints: everything that a run needs to continue as if it had not stopped.
 //!
-//! A checkpoint is a folder with `model.bpk`, `optimizer.bpk` and `state.json`. It is written beside the old one and
+//! A checkpoint is a folder with `model.bpk`, `optimizer.bpk` and `state.toml`. It is written beside the old one and
 //! swapped in by renames, so a kill or a full disk leaves the old or the new checkpoint, never half of one.
 
 use std::fs;
@@ -13,9 +13,9 @@ use burn::store::ModuleRecord;
 use pluvial_data::loader::Position;
 use serde::{Deserialize, Serialize};
 
-use crate::run_dir::{read_json, write_atomic};
+use crate::run_dir::write_atomic;
 
-/// The part of a checkpoint that is neither weights nor moments.
+/// The part of a checkpoint that is neither weights nor moments. Kept as TOML: it gives every float back to the last bit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainState {
     /// Epochs that are complete.
@@ -86,8 +86,8 @@ pub fn save<M: Module>(
         .with_context(|| format!("cannot write {}", moments.display()))?;
     // Last, so that a folder with a state is complete.
     write_atomic(
-        &new.join("state.json"),
-        serde_json::to_string_pretty(state)?.as_bytes(),
+        &new.join("state.toml"),
+        toml::to_string_pretty(state)?.as_bytes(),
     )?;
     swap_in(&new, folder)
 }
@@ -124,7 +124,10 @@ pub fn load_optimizer(folder: &Path, optimizer: ModuleOptimizer) -> Result<Modul
 /// # Errors
 /// The file is missing or damaged.
 pub fn load_state(folder: &Path) -> Result<TrainState> {
-    read_json(&complete(folder)?.join("state.json"))
+    let path = complete(folder)?.join("state.toml");
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("{} is damaged", path.display()))
 }
 
 /// True where a complete checkpoint is.
@@ -140,7 +143,7 @@ fn complete(folder: &Path) -> Result<PathBuf> {
         with_suffix(folder, ".old"),
     ];
     for candidate in candidates {
-        if candidate.join("state.json").is_file() {
+        if candidate.join("state.toml").is_file() {
             return Ok(candidate);
         }
     }
