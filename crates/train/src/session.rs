@@ -56,7 +56,7 @@ pub fn train(
     stop: &StopFlag,
 ) -> Result<()> {
     log.line(format_args!("device     {}", chosen.reason));
-    let folder = dataset_folder(&config, log)?;
+    let folder = dataset_folder(&config, log, stop)?;
     let splits = Splits::open(&config, &folder)?;
     config.model.input_channels = splits.train.input_shape()[0];
 
@@ -95,7 +95,7 @@ pub fn train(
 }
 
 /// The dataset that the configuration names, built first where it is a recipe that has not been built.
-fn dataset_folder(config: &Config, log: &Log) -> Result<PathBuf> {
+fn dataset_folder(config: &Config, log: &Log, stop: &StopFlag) -> Result<PathBuf> {
     if let Some(folder) = &config.data.dir {
         return Ok(folder.clone());
     }
@@ -119,6 +119,13 @@ fn dataset_folder(config: &Config, log: &Log) -> Result<PathBuf> {
     let built = build_cached(&bound, Path::new("datasets/built"), &|event| {
         if let Ok(mut progress) = progress.lock() {
             progress.advance(1, &event.event);
+        }
+        if stop.is_set() {
+            // Finished events are kept, so nothing is lost by leaving from inside the build.
+            eprintln!(
+                "error: interrupted while building the dataset; start again to go on with it"
+            );
+            std::process::exit(130);
         }
     });
     Ok(built?)
