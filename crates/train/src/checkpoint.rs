@@ -75,6 +75,9 @@ pub fn save<M: Module>(
     fs::create_dir_all(&new)
         .with_context(|| format!("cannot make the folder {}", new.display()))?;
     let weights = new.join("model.bpk");
+    // burn holds a batch norm's last update of its running statistics back until they are read, and a record does not ask
+    // for it. Going to inference does, for this model too: the statistics are shared.
+    drop(model.valid());
     model
         .clone()
         .into_record()
@@ -148,6 +151,29 @@ fn complete(folder: &Path) -> Result<PathBuf> {
         }
     }
     bail!("no checkpoint in {}", folder.display())
+}
+
+/// Keeps the checkpoint in `folder` aside, for [`bring_back`]; nothing where there is none.
+///
+/// # Errors
+/// The folder cannot be renamed.
+pub fn set_aside(folder: &Path) -> Result<()> {
+    match complete(folder) {
+        Ok(found) => swap_in(&found, &with_suffix(folder, ".aside")),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Puts the checkpoint that [`set_aside`] kept back to `folder`; nothing where there is none.
+///
+/// # Errors
+/// The folder cannot be renamed.
+pub fn bring_back(folder: &Path) -> Result<()> {
+    let aside = with_suffix(folder, ".aside");
+    match exists(&aside) {
+        true => swap_in(&aside, folder),
+        false => Ok(()),
+    }
 }
 
 fn swap_in(new: &Path, folder: &Path) -> Result<()> {

@@ -77,7 +77,7 @@ impl Fit<'_> {
     /// A batch or a checkpoint cannot be read or written, or the loss stops being a number.
     pub fn run(&self, mut model: Segmenter, resume: bool) -> Result<(Exit, TrainState)> {
         let config = self.config;
-        let last = self.run.checkpoint("last");
+        let (last, best) = (self.run.checkpoint("last"), self.run.checkpoint("best"));
         let mut optimizer = adamw(&config.optim, &model);
         let mut state = TrainState::start();
         if resume {
@@ -85,13 +85,24 @@ impl Fit<'_> {
             // The groups are by parameter id, and loading brought the ids of the saved run back.
             optimizer = checkpoint::load_optimizer(&last, adamw(&config.optim, &model))?;
             state = checkpoint::load_state(&last)?;
+            if state.epochs_done < config.train.epochs
+                && let Some(most) = config.train.max_steps
+                && state.step >= most
+            {
+                bail!(
+                    "{} stands at step {} and train.max_steps is {most}: raise it to go on",
+                    self.run.path().display(),
+                    state.step
+                );
+            }
+            checkpoint::bring_back(&best)?;
             self.log.line(format_args!(
                 "resumed at epoch {}, step {}",
                 state.epochs_done + 1,
                 state.step
             ));
         }
-        let mut tsv = MetricsTsv::open(&self.run.file("metrics.tsv"), state.step as u64)?;
+        let mut tsv = MetricsTsv::open(&self.run.file("metrics.tsv"), state.epochs_done as u64)?;
         let mut board = TensorBoard::create(self.run.path(), state.step as u64)?;
         let batches = self.train_samples.div_ceil(config.data.batch_size);
         let accumulate = config.optim.accumulate.max(1);
@@ -216,6 +227,7 @@ impl Fit<'_> {
 
             let csi = threshold.confusion.csi();
             let better = state.best.is_none_or(|best| csi > best.csi);
+            let best_whole = state.best;
             if better {
                 state.best = Some(BestEpoch {
                     epoch: epoch + 1,
@@ -230,11 +242,25 @@ impl Fit<'_> {
                 state.loss_sum = 0.0;
             }
             state.elapsed_s = elapsed_before + started.elapsed().as_secs_f64();
-            checkpoint::save(&last, &model, &optimizer, &state)?;
-            saved = Instant::now();
+            // `best` before `last`: killed in between, the run makes this epoch again and saves the same once more.
             if better {
-                checkpoint::save(&self.run.checkpoint("best"), &model, &optimizer, &state)?;
+                if exit.is_some() && best_whole.is_some() {
+                    checkpoint::set_aside(&best)?;
+                }
+                checkpoint::save(&best, &model, &optimizer, &state)?;
             }
+            if exit.is_some() {
+                // The step limit cut this epoch. It counts for the scores of now, but a resumed run completes it, and then
+                // only whole epochs compete.
+                let whole = TrainState {
+                    best: best_whole,
+                    ..state.clone()
+                };
+                checkpoint::save(&last, &model, &optimizer, &whole)?;
+            } else {
+                checkpoint::save(&last, &model, &optimizer, &state)?;
+            }
+            saved = Instant::now();
             if let Some(exit) = exit.or_else(|| self.after_epoch(&state)) {
                 return Ok((exit, state));
             }

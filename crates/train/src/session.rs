@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use burn::module::Module;
 use burn::tensor::Device;
 use ndarray::{Array2, Axis};
 use pluvial_data::ShardReader;
 use pluvial_data::build::build_cached;
-use pluvial_data::loader::SampleId;
+use pluvial_data::loader::{Loader, SampleId};
 use pluvial_data::recipe::BoundRecipe;
 use pluvial_data::rng;
 use pluvial_data::transform::Window;
@@ -47,7 +47,8 @@ pub enum Start {
 /// Trains as `config` says and writes the run's folder.
 ///
 /// # Errors
-/// One line that names the file or the setting, and why. What was complete by then stays in the folder.
+/// One line that names the file or the setting, and why. Before the folder of the run exists nothing is left; after that, what
+/// was complete by then stays in it, and `run.json` says why it ended.
 pub fn train(
     mut config: Config,
     chosen: Chosen,
@@ -71,7 +72,12 @@ pub fn train(
         log,
         stop,
     };
-    let result = session.run(resume);
+    let result = session
+        .run(resume)
+        .or_else(|error| match error.is::<Stopped>() {
+            true => Ok(Exit::Interrupted),
+            false => Err(error),
+        });
     info.ended_unix_s = Some(unix_now_s());
     info.exit_reason = Some(match &result {
         Ok(exit) => exit.to_string(),
@@ -85,11 +91,13 @@ pub fn train(
             "report     {}",
             run.file("report.html").display()
         ));
-    } else {
+    } else if checkpoint::exists(&run.checkpoint("last")) {
         log.line(format_args!(
-            "continue with: train --resume {}",
+            "continue with: train --resume '{}'",
             run.path().display()
         ));
+    } else {
+        log.line("interrupted before the first step: start again");
     }
     Ok(())
 }
@@ -153,6 +161,11 @@ fn open_run(config: &Config, chosen: &Chosen, start: &Start) -> Result<(RunDir, 
         }
         Start::Resume(path) => {
             let run = RunDir::open(path)?;
+            ensure!(
+                checkpoint::exists(&run.checkpoint("last")),
+                "{} has no checkpoint to continue from: start a new run",
+                path.display()
+            );
             run.write("config.toml", &config.to_toml()?)?;
             let mut info = run.read_info()?;
             info.resumed += 1;
@@ -172,6 +185,11 @@ struct Session<'a> {
     log: &'a Log,
     stop: &'a StopFlag,
 }
+
+/// A signal came outside of the training loop.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+struct Stopped;
 
 /// A held-back split before any network has seen it.
 struct Known {
@@ -215,7 +233,6 @@ impl Session<'_> {
             stop: self.stop,
         };
         let (exit, state) = fit.run(model, resume)?;
-        self.say_bad_records();
         self.log.line(format_args!(
             "{exit} at step {} after {:.1} min of training",
             state.step,
@@ -266,6 +283,7 @@ impl Session<'_> {
             self.check_stop()?;
         }
         drop(progress);
+        self.say_bad_records("train", &self.splits.train_in_order);
         let (wet, dry) = fit.class_balance();
         self.log.line(format_args!(
             "train      {samples} samples, {:.2} % of the cells wet (depth ≥ {} m)",
@@ -294,6 +312,7 @@ impl Session<'_> {
                 }
                 self.check_stop()?;
             }
+            self.say_bad_records(name, loader);
             known.insert(name.to_string(), Known { counts, samples });
         }
         let columns: Vec<_> = self
@@ -524,11 +543,12 @@ impl Session<'_> {
         Ok((record, fields.pictures()?))
     }
 
-    fn say_bad_records(&self) {
-        let bad = self.splits.train.bad_records();
+    /// Says what the first pass over a split had to leave out.
+    fn say_bad_records(&self, split: &str, loader: &Loader) {
+        let bad = loader.bad_records();
         if bad.count > 0 {
             self.log.line(format_args!(
-                "warning: {} bad records were skipped; the first: {}",
+                "warning: {split}: bad records skipped: {}; the first: {}",
                 bad.count,
                 bad.first.join("; ")
             ));
@@ -537,11 +557,9 @@ impl Session<'_> {
 
     /// A signal before the first or after the last step leaves nothing to save.
     fn check_stop(&self) -> Result<()> {
-        if self.stop.is_set() {
-            bail!(
-                "interrupted outside of training: nothing was lost; start again, or --resume after the last epoch"
-            );
+        match self.stop.is_set() {
+            true => Err(Stopped.into()),
+            false => Ok(()),
         }
-        Ok(())
     }
 }

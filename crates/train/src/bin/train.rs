@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use pluvial_train::config::Config;
 use pluvial_train::log::Log;
+use pluvial_train::run_dir::RunDir;
 use pluvial_train::session::{self, Start};
 use pluvial_train::signals::StopFlag;
 
@@ -50,6 +51,9 @@ struct Args {
     /// Any value of the configuration, such as --set optim.clip_norm=0.5. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
+    /// What a damaged record does: stop the run, or be skipped, counted and reported.
+    #[arg(long, value_name = "stop|skip", value_parser = ["stop", "skip"])]
+    on_bad_record: Option<String>,
     /// Where the folders of runs are made.
     #[arg(long, value_name = "DIR", default_value = "runs")]
     runs: PathBuf,
@@ -96,6 +100,9 @@ impl Args {
         for (key, value) in numbers {
             settings.extend(value.map(|value| format!("{key}={value}")));
         }
+        if let Some(action) = &self.on_bad_record {
+            settings.push(format!("data.on_bad_record={action}"));
+        }
         settings.extend(self.settings.iter().cloned());
         Ok(settings)
     }
@@ -105,7 +112,10 @@ fn run() -> Result<()> {
     let args = Args::parse();
     let settings = args.settings()?;
     let (file, start) = match &args.resume {
-        Some(run) => (Some(run.join("config.toml")), Start::Resume(run.clone())),
+        Some(run) => {
+            let file = RunDir::open(run)?.file("config.toml");
+            (Some(file), Start::Resume(run.clone()))
+        }
         None => (args.config.clone(), Start::New(args.runs.clone())),
     };
     let config = Config::load(file.as_deref(), &settings)?;

@@ -124,14 +124,17 @@ pub struct MetricsTsv {
 }
 
 impl MetricsTsv {
-    /// Opens the file for a run that goes on after optimizer step `step` (0 for a new one): rows of later steps, which the run is
-    /// about to make again, are dropped, and so is a last line that was cut off.
+    /// Opens the file for a run that goes on after `epochs_done` whole epochs (0 for a new one): rows of later epochs, which the
+    /// run is about to make again, are dropped, and so is a last line that was cut off.
     ///
     /// # Errors
     /// The file cannot be read or written, or holds other columns.
-    pub fn open(path: &Path, step: u64) -> Result<Self> {
+    pub fn open(path: &Path, epochs_done: u64) -> Result<Self> {
         let (rows, ends) = read_with_ends(path)?;
-        let kept = rows.iter().take_while(|row| row.step <= step).count();
+        let kept = rows
+            .iter()
+            .take_while(|row| row.epoch <= epochs_done)
+            .count();
         let attempt = || -> std::io::Result<File> {
             let mut file = OpenOptions::new().create(true).append(true).open(path)?;
             file.set_len(ends.get(kept).copied().unwrap_or(0))?;
@@ -232,7 +235,7 @@ mod tests {
         fs::write(&path, cut).unwrap();
         assert_eq!(read(&path).unwrap().len(), 3);
 
-        let mut metrics = MetricsTsv::open(&path, 20).unwrap();
+        let mut metrics = MetricsTsv::open(&path, 2).unwrap();
         assert_eq!(
             read(&path)
                 .unwrap()
