@@ -207,7 +207,7 @@ mod tests {
     use super::*;
     use crate::config::OptimConfig;
     use crate::optim::adamw;
-    use burn::nn::{Linear, LinearConfig};
+    use burn::nn::{BatchNormConfig, Linear, LinearConfig};
     use burn::optim::GradientsParams;
     use burn::tensor::{Device, Tensor};
 
@@ -302,5 +302,51 @@ mod tests {
         fs::write(folder.join("model.bpk"), &bytes[..bytes.len() / 2]).unwrap();
         let error = format!("{:#}", load_model(&folder, model).unwrap_err());
         assert!(error.contains("model.bpk"), "{error}");
+    }
+
+    #[test]
+    fn the_last_batch_is_in_the_running_statistics() {
+        let device = Device::flex().autodiff();
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("last");
+        let config = OptimConfig::default();
+        let norm = BatchNormConfig::new(1).init(&device);
+        let x = Tensor::<3>::from_data([[[1.0f32, 2.0, 6.0]], [[0.0, 4.0, 5.0]]], &device);
+        norm.forward(x);
+        save(&folder, &norm, &adamw(&config, &norm), &TrainState::start()).unwrap();
+        let loaded = load_model(&folder, BatchNormConfig::new(1).init(&device)).unwrap();
+        // (1 − 0.1) · 0 + 0.1 · 3, momentum times the batch's mean.
+        let mean = loaded.running_mean.value().into_scalar::<f32>();
+        assert!((mean - 0.3).abs() < 1e-6, "{mean}");
+    }
+
+    #[test]
+    fn a_checkpoint_kept_aside_comes_back() {
+        let device = Device::flex().autodiff();
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("best");
+        let model = LinearConfig::new(3, 2).init(&device);
+        let optimizer = adamw(&OptimConfig::default(), &model);
+        let save_step = |step| {
+            let state = TrainState {
+                step,
+                ..TrainState::start()
+            };
+            save(&folder, &model, &optimizer, &state).unwrap();
+        };
+        set_aside(&folder).unwrap();
+        bring_back(&folder).unwrap();
+        assert!(
+            !exists(&folder),
+            "neither does anything without a checkpoint"
+        );
+        save_step(1);
+        set_aside(&folder).unwrap();
+        save_step(2);
+        assert_eq!(load_state(&folder).unwrap().step, 2);
+        bring_back(&folder).unwrap();
+        bring_back(&folder).unwrap();
+        assert_eq!(load_state(&folder).unwrap().step, 1);
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
     }
 }
