@@ -32,7 +32,7 @@ struct Args {
     /// At most so many samples.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// auto, cuda[:i], vulkan[:i], wgpu[:i] or cpu. Default: as in the run's configuration.
+    /// auto, cuda, vulkan, wgpu (with :1 and so on for further devices) or cpu. Default: as in the run's configuration.
     #[arg(long)]
     device: Option<String>,
 }

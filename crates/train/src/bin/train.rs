@@ -21,7 +21,7 @@ struct Args {
     /// Configuration (TOML). Options below and --set change it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// auto, cuda[:i], vulkan[:i], wgpu[:i] or cpu.
+    /// auto, cuda, vulkan, wgpu (with :1 and so on for further devices) or cpu.
     #[arg(long)]
     device: Option<String>,
     /// A built dataset.
