@@ -176,7 +176,7 @@ pub struct TrainConfig {
 impl Default for TrainConfig {
     fn default() -> Self {
         Self {
-            epochs: 6,
+            epochs: 5,
             max_steps: None,
             time_limit_minutes: None,
             patience: None,
