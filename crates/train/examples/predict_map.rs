@@ -1,6 +1,6 @@
 //! A trained run as a library: the wet probability of every cell for the first samples of a dataset.
 //!
-//! `cargo run --release -p pluvial-train --example predict_map -- runs/run_0001 datasets/built/default-XXXXXXXX`
+//! `cargo run --release -p pluvial-train --example predict_map -- runs/run_0001 datasets/built/default-58a410d1`
 
 use std::path::PathBuf;
 use std::sync::Arc;
