@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use burn::tensor::Device;
+#[cfg(any(feature = "vulkan", feature = "wgpu"))]
+use burn::tensor::DeviceKind;
 #[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu"))]
 use burn::tensor::DeviceType;
 use serde::{Deserialize, Serialize};
@@ -12,7 +14,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum DeviceChoice {
-    /// The best that is present: CUDA, then Vulkan, then wgpu, then the CPU.
+    /// The best that is present: CUDA, then a Vulkan GPU, then one of wgpu, then the CPU.
     #[default]
     Auto,
     /// The i-th CUDA device.
@@ -51,9 +53,9 @@ pub enum DeviceError {
         /// How many devices the backend sees.
         found: usize,
     },
-    /// No backend at all.
+    /// No backend at all, or GPU backends alone and no GPU.
     #[error(
-        "this program was built without any backend; add `--features flex` (CPU), `cuda`, `vulkan` or `wgpu`"
+        "no device is present that this program was built for; build it with `--features flex` (CPU), `cuda`, `vulkan` or `wgpu`"
     )]
     NoBackend,
 }
@@ -195,7 +197,12 @@ fn best_present() -> Result<Chosen, DeviceError> {
         DeviceChoice::Wgpu(0),
         DeviceChoice::Cpu,
     ] {
-        match present(choice).as_deref() {
+        // A device made of software (llvmpipe, SwiftShader) runs only when asked for by name: the CPU backend is faster.
+        let devices = present(choice).map(|mut devices| {
+            devices.retain(|device| !is_software(choice, device));
+            devices
+        });
+        match devices.as_deref() {
             Some([device, ..]) => {
                 let why = if choice == DeviceChoice::Cpu && passed_over.is_empty() {
                     without_gpu_backend(gpu_nodes())
@@ -215,6 +222,21 @@ fn best_present() -> Result<Chosen, DeviceError> {
         }
     }
     Err(DeviceError::NoBackend)
+}
+
+/// True for a Vulkan or wgpu device that a library plays on the CPU.
+#[cfg_attr(
+    not(any(feature = "vulkan", feature = "wgpu")),
+    allow(unused_variables)
+)]
+fn is_software(choice: DeviceChoice, device: &Device) -> bool {
+    match choice {
+        #[cfg(feature = "vulkan")]
+        DeviceChoice::Vulkan(_) => *device == Device::vulkan(DeviceKind::Cpu),
+        #[cfg(feature = "wgpu")]
+        DeviceChoice::Wgpu(_) => *device == Device::wgpu(DeviceKind::Cpu),
+        _ => false,
+    }
 }
 
 /// What to say when only the CPU backend is compiled in.
@@ -283,5 +305,14 @@ mod tests {
         let chosen = DeviceChoice::Auto.resolve().unwrap();
         assert_eq!(chosen.choice, DeviceChoice::Cpu);
         assert!(without_gpu_backend(Some("vulkan")).contains("--features vulkan"));
+    }
+
+    #[test]
+    #[cfg(feature = "wgpu")]
+    fn software_is_told_from_a_gpu() {
+        let choice = DeviceChoice::Wgpu(0);
+        assert!(is_software(choice, &Device::wgpu(DeviceKind::Cpu)));
+        let gpu = Device::wgpu(DeviceKind::DiscreteGpu(0));
+        assert!(!is_software(choice, &gpu));
     }
 }
