@@ -272,7 +272,8 @@ pub fn set_default_backend(choice: DeviceChoice) {
         DeviceChoice::Vulkan(_) => "vulkan",
         DeviceChoice::Wgpu(_) => "wgpu",
     };
-    // SAFETY: the callers are the first lines of `main`; no other thread reads the environment yet.
+    // SAFETY: the callers are the first lines of `main`, before this program starts a thread. Looking for GPUs may have
+    // started threads of a driver; none of burn's reads the environment at that time.
     #[allow(unsafe_code)]
     unsafe {
         std::env::set_var("BURN_DEVICE", name);
