@@ -7,8 +7,10 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::atomic::AtomicFile;
+use crate::atomic::{AtomicFile, write_file};
 use crate::error::{DataError, Result};
 
 const BUFFER: usize = 1 << 16;
@@ -53,6 +55,25 @@ pub fn write(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<()>
         .into_inner()
         .map_err(|e| failed(e.into_error()))?
         .commit()
+}
+
+/// Reads a JSON file.
+///
+/// # Errors
+/// [`DataError::Io`] where it cannot be read, [`DataError::Format`] where it does not hold a `T`.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = std::fs::read(path).map_err(|e| DataError::io("read", path, e))?;
+    serde_json::from_slice(&text).map_err(|e| DataError::format(path, e.to_string()))
+}
+
+/// Writes a JSON file of one line, whole or not at all.
+///
+/// # Errors
+/// [`DataError::Io`] where the folder or the disk refuses.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let mut text = serde_json::to_vec(value).map_err(|e| DataError::format(path, e.to_string()))?;
+    text.push(b'\n');
+    write_file(path, &text)
 }
 
 #[cfg(test)]

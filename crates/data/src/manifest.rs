@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::atomic::write_file;
 use crate::error::{DataError, Result};
+use crate::file::{read_json, write_json};
 
 /// What stands in `manifest.json` beside the shards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,9 +48,7 @@ impl Manifest {
     /// When the file is missing, is no manifest or has a newer layout.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(Self::FILE);
-        let text = std::fs::read(&path).map_err(|e| DataError::io("read", &path, e))?;
-        let manifest: Self =
-            serde_json::from_slice(&text).map_err(|e| DataError::format(&path, e.to_string()))?;
+        let manifest: Self = read_json(&path)?;
         if manifest.format > Self::FORMAT {
             let newer = format!(
                 "layout {} is newer than this program's {}",
@@ -67,11 +65,7 @@ impl Manifest {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let path = folder.join(Self::FILE);
-        let mut text =
-            serde_json::to_vec(self).map_err(|e| DataError::format(&path, e.to_string()))?;
-        text.push(b'\n');
-        write_file(&path, &text)
+        write_json(&folder.join(Self::FILE), self)
     }
 }
 

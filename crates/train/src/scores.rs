@@ -62,15 +62,20 @@ impl ScoreRow {
 }
 
 impl SplitScores {
-    /// The baseline with the highest CSI among those that see no water, with its name; the first by name where several are equal.
+    /// See [`best_uninformed`].
     pub fn best_uninformed(&self) -> Option<(&str, &ScoreRow)> {
-        self.baselines
-            .iter()
-            .filter(|(_, row)| !row.informed)
-            .rev()
-            .max_by(|(_, a), (_, b)| a.scores.csi.total_cmp(&b.scores.csi))
-            .map(|(name, row)| (name.as_str(), row))
+        best_uninformed(&self.baselines)
     }
+}
+
+/// The baseline with the highest CSI among those that see no water, with its name; the first by name where several are equal.
+pub fn best_uninformed(baselines: &BTreeMap<String, ScoreRow>) -> Option<(&str, &ScoreRow)> {
+    baselines
+        .iter()
+        .filter(|(_, row)| !row.informed)
+        .rev()
+        .max_by(|(_, a), (_, b)| a.scores.csi.total_cmp(&b.scores.csi))
+        .map(|(name, row)| (name.as_str(), row))
 }
 
 /// A baseline's name in running text: `logistic_regression` → `logistic regression`.

@@ -28,7 +28,7 @@ use crate::log::{Log, TensorBoard};
 use crate::maps::{self, MapRecord, Pictures, Rain, SampleFields};
 use crate::report;
 use crate::run_dir::{RunDir, RunInfo, git_commit, unix_now_s};
-use crate::scores::{RunScores, SplitScores, plain_name};
+use crate::scores::{RunScores, SplitScores, best_uninformed, plain_name};
 use crate::signals::StopFlag;
 use crate::splits::Splits;
 
@@ -202,12 +202,8 @@ impl Session<'_> {
     fn run(&self, resume: bool) -> Result<Exit> {
         let (baselines, train_samples) = self.fit_baselines()?;
         let known = self.count_baselines(&baselines)?;
-        let rows = |name: &str| known.get(name).map(|known| known.counts.rows());
-        let validation_rows = rows("validation").context("validation is a split")?;
-        let best = validation_rows
-            .iter()
-            .filter(|(_, row)| !row.informed)
-            .max_by(|(_, a), (_, b)| a.scores.csi.total_cmp(&b.scores.csi));
+        let validation = known.get("validation").context("validation is a split")?;
+        let validation_rows = validation.counts.rows();
 
         // burn draws initial weights on the device's stream.
         self.device
@@ -229,7 +225,7 @@ impl Session<'_> {
             train_samples,
             validation: &self.splits.validation,
             device: self.device,
-            baseline: best.map(|(name, row)| (name.as_str(), row.scores.csi)),
+            baseline: best_uninformed(&validation_rows).map(|(name, row)| (name, row.scores.csi)),
             stop: self.stop,
         };
         let (exit, state) = fit.run(model, resume)?;

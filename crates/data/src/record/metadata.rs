@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::atomic::write_file;
 use crate::error::{DataError, Result};
+use crate::file::{read_json, write_json};
 
 /// Most values that one tensor may hold: a bound on what damaged metadata can make us allocate.
 const MAX_VALUES: usize = 1 << 28;
@@ -49,9 +49,7 @@ impl Metadata {
     /// When the file is missing, is not JSON or holds shapes that cannot be.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(Self::FILE);
-        let text = std::fs::read(&path).map_err(|e| DataError::io("read", &path, e))?;
-        let metadata: Self =
-            serde_json::from_slice(&text).map_err(|e| DataError::format(&path, e.to_string()))?;
+        let metadata: Self = read_json(&path)?;
         metadata
             .check()
             .map_err(|reason| DataError::format(&path, reason))?;
@@ -63,11 +61,7 @@ impl Metadata {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let path = folder.join(Self::FILE);
-        let mut text =
-            serde_json::to_vec(self).map_err(|e| DataError::format(&path, e.to_string()))?;
-        text.push(b'\n');
-        write_file(&path, &text)
+        write_json(&folder.join(Self::FILE), self)
     }
 
     /// Height and width of the rain grid.
