@@ -1,14 +1,10 @@
 //! Configuration of a network: saved beside its weights, it rebuilds it.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 use crate::decoders::deeplab_v3_plus::DeepLabVariant;
-use crate::encoders::EncoderConfig;
-use crate::encoders::convnext::ConvNeXtConfig;
-use crate::encoders::resnet::{ResNetConfig, ResNetForm, ResNetTap};
+use crate::encoders::resnet::{ResNetForm, ResNetTap};
+use crate::encoders::{EncoderConfig, EncoderName};
 
 /// What is wrong with the description of a network.
 #[derive(Debug, thiserror::Error)]
@@ -36,96 +32,6 @@ pub enum ModelError {
     /// The drop-path rate is out of range.
     #[error("model drop_path = {0}: must be in [0, 1)")]
     DropPath(f64),
-}
-
-/// The encoders by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-#[allow(missing_docs)] // the names say it
-pub enum EncoderName {
-    ConvNeXtAtto,
-    ConvNeXtFemto,
-    ConvNeXtPico,
-    ConvNeXtNano,
-    ConvNeXtTiny,
-    ConvNeXtSmall,
-    ConvNeXtBase,
-    ResNet18,
-    ResNet34,
-    ResNet50,
-    /// ResNet-50 in the form of Keras applications.
-    ResNet50Keras,
-}
-
-impl EncoderName {
-    /// All of them, with their names in configurations.
-    pub const ALL: [(Self, &'static str); 11] = [
-        (Self::ConvNeXtAtto, "convnext_atto"),
-        (Self::ConvNeXtFemto, "convnext_femto"),
-        (Self::ConvNeXtPico, "convnext_pico"),
-        (Self::ConvNeXtNano, "convnext_nano"),
-        (Self::ConvNeXtTiny, "convnext_tiny"),
-        (Self::ConvNeXtSmall, "convnext_small"),
-        (Self::ConvNeXtBase, "convnext_base"),
-        (Self::ResNet18, "resnet18"),
-        (Self::ResNet34, "resnet34"),
-        (Self::ResNet50, "resnet50"),
-        (Self::ResNet50Keras, "resnet50_keras"),
-    ];
-
-    /// The whole encoder, as published for classification (its last map at stride 32).
-    pub fn config(self, input_channels: usize) -> EncoderConfig {
-        let convnext = match self {
-            Self::ConvNeXtAtto => ConvNeXtConfig::atto,
-            Self::ConvNeXtFemto => ConvNeXtConfig::femto,
-            Self::ConvNeXtPico => ConvNeXtConfig::pico,
-            Self::ConvNeXtNano => ConvNeXtConfig::nano,
-            Self::ConvNeXtTiny => ConvNeXtConfig::tiny,
-            Self::ConvNeXtSmall => ConvNeXtConfig::small,
-            Self::ConvNeXtBase => ConvNeXtConfig::base,
-            Self::ResNet18 => return EncoderConfig::ResNet(ResNetConfig::resnet18(input_channels)),
-            Self::ResNet34 => return EncoderConfig::ResNet(ResNetConfig::resnet34(input_channels)),
-            Self::ResNet50 => return EncoderConfig::ResNet(ResNetConfig::resnet50(input_channels)),
-            Self::ResNet50Keras => {
-                let config = ResNetConfig::resnet50(input_channels).with_form(ResNetForm::Keras);
-                return EncoderConfig::ResNet(config);
-            }
-        };
-        EncoderConfig::ConvNeXt(convnext(input_channels))
-    }
-}
-
-impl fmt::Display for EncoderName {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let name = Self::ALL.iter().find(|(encoder, _)| encoder == self);
-        f.write_str(name.map_or("", |(_, name)| name))
-    }
-}
-
-impl From<EncoderName> for String {
-    fn from(name: EncoderName) -> Self {
-        name.to_string()
-    }
-}
-
-impl FromStr for EncoderName {
-    type Err = ModelError;
-
-    fn from_str(name: &str) -> Result<Self, ModelError> {
-        let found = Self::ALL.iter().find(|(_, known)| *known == name);
-        found.map(|(encoder, _)| *encoder).ok_or_else(|| {
-            let known = Self::ALL.iter().map(|(_, known)| (*known).to_owned());
-            unknown("encoder", name, known)
-        })
-    }
-}
-
-impl TryFrom<String> for EncoderName {
-    type Error = ModelError;
-
-    fn try_from(name: String) -> Result<Self, ModelError> {
-        name.parse()
-    }
 }
 
 /// The decoder variants by the first half of a model's name.
@@ -297,7 +203,11 @@ impl ModelConfig {
 }
 
 /// The error for an unknown name, with the three known names most like it.
-fn unknown(what: &'static str, name: &str, known: impl Iterator<Item = String>) -> ModelError {
+pub(crate) fn unknown(
+    what: &'static str,
+    name: &str,
+    known: impl Iterator<Item = String>,
+) -> ModelError {
     let mut known: Vec<String> = known.collect();
     known.sort_by_cached_key(|known| strsim::damerau_levenshtein(known, name));
     known.truncate(3);

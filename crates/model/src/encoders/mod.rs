@@ -1,10 +1,13 @@
 //! Encoders: from an input to feature maps, finest first.
 
 pub mod convnext;
+mod name;
 pub mod resnet;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+
+pub use name::EncoderName;
 
 use convnext::{ConvNeXt, ConvNeXtConfig};
 use resnet::{ResNet, ResNetConfig};

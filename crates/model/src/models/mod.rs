@@ -72,8 +72,9 @@ mod tests {
     //! Published parameter counts. Modules are described but never drawn, so large ones cost nothing here.
 
     use super::ParamCount;
-    use crate::config::{EncoderName, ModelConfig};
+    use crate::config::ModelConfig;
     use crate::encoders::EncoderConfig;
+    use crate::encoders::EncoderName;
     use crate::layers::cbam::CbamConfig;
     use burn::tensor::Device;
 

@@ -108,7 +108,7 @@ impl Segmenter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::EncoderName;
+    use crate::encoders::EncoderName;
     use crate::golden;
     use burn::optim::{AdamWConfig, GradientsParams};
     use burn::tensor::Distribution;
