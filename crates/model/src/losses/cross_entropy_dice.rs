@@ -1,8 +1,9 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use super::error::Check;
 use super::pixels::Pixels;
-use super::{CrossEntropy, Dice};
+use super::{CrossEntropy, Dice, LossError};
 
 /// Weighted sum of [`CrossEntropy`] and soft [`Dice`] (Taghanaki et al. 2019, arXiv 1805.02798, with the cross-entropy of both classes).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,7 +21,7 @@ pub struct CrossEntropyDice {
 
 impl Default for CrossEntropyDice {
     fn default() -> Self {
-        let CrossEntropy { class_weights } = CrossEntropy::default();
+        let CrossEntropy { class_weights, .. } = CrossEntropy::default();
         let Dice { smooth } = Dice::default();
         Self {
             cross_entropy_weight: 1.0,
@@ -32,11 +33,27 @@ impl Default for CrossEntropyDice {
 }
 
 impl CrossEntropyDice {
-    pub(super) fn forward(&self, pixels: &Pixels) -> Tensor<1> {
-        let class_weights = self.class_weights;
+    fn parts(&self) -> (CrossEntropy, Dice) {
+        let cross_entropy = CrossEntropy {
+            class_weights: self.class_weights,
+            ..CrossEntropy::default()
+        };
         let smooth = self.smooth;
-        let cross_entropy = CrossEntropy { class_weights }.forward(pixels);
-        let dice = Dice { smooth }.forward(pixels);
+        (cross_entropy, Dice { smooth })
+    }
+
+    pub(super) fn validate(&self, check: &Check) -> Result<(), LossError> {
+        let (cross_entropy, dice) = self.parts();
+        cross_entropy.validate(check)?;
+        dice.validate(check)?;
+        check.positive("cross_entropy_weight", self.cross_entropy_weight)?;
+        check.positive("dice_weight", self.dice_weight)
+    }
+
+    pub(super) fn forward(&self, pixels: &Pixels) -> Tensor<1> {
+        let (cross_entropy, dice) = self.parts();
+        let cross_entropy = cross_entropy.forward(pixels);
+        let dice = dice.forward(pixels);
         cross_entropy.mul_scalar(self.cross_entropy_weight) + dice.mul_scalar(self.dice_weight)
     }
 }

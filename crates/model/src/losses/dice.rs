@@ -1,6 +1,8 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use super::LossError;
+use super::error::Check;
 use super::pixels::Pixels;
 
 /// Soft dice loss of wet: 1 − (2 Σpy + s) / (Σp + Σy + s), with sums over all labelled pixels of the batch (Milletari et al. 2016, arXiv
@@ -19,6 +21,10 @@ impl Default for Dice {
 }
 
 impl Dice {
+    pub(super) fn validate(&self, check: &Check) -> Result<(), LossError> {
+        check.not_negative("smooth", self.smooth)
+    }
+
     pub(super) fn forward(&self, pixels: &Pixels) -> Tensor<1> {
         let (both, predicted, truth) = pixels.overlap();
         let numerator = both.mul_scalar(2.0).add_scalar(self.smooth);

@@ -5,37 +5,115 @@
 //! All sums run over the whole batch, in f32. Survey: Jadon 2020, arXiv 2006.14822.
 
 mod binary_cross_entropy;
+mod boundary_cross_entropy;
 mod cross_entropy;
 mod cross_entropy_dice;
 mod dice;
+mod error;
+mod focal;
+mod jaccard;
 mod log_cosh_dice;
+mod lovasz;
 mod pixels;
+mod tversky;
+mod weighted_sum;
 
 pub use binary_cross_entropy::BinaryCrossEntropy;
+pub use boundary_cross_entropy::BoundaryCrossEntropy;
 pub use cross_entropy::CrossEntropy;
 pub use cross_entropy_dice::CrossEntropyDice;
 pub use dice::Dice;
+pub use error::LossError;
+pub use focal::Focal;
+pub use jaccard::Jaccard;
 pub use log_cosh_dice::LogCoshDice;
+pub use lovasz::Lovasz;
 pub use pixels::{wet_log_odds, wet_probability};
+pub use tversky::{FocalTversky, Tversky};
+pub use weighted_sum::{Term, WeightedSum};
 
 use burn::tensor::{Int, Tensor};
+use error::Check;
 use pixels::Pixels;
 use serde::{Deserialize, Serialize};
 
-/// Which loss is minimised: `kind = "dice"` and the like, with the fields of that loss beside it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum LossConfig {
+/// The enum of all losses: one list of variants, with the name that each has in configurations.
+macro_rules! losses {
+    ($($(#[$doc:meta])+ $loss:ident = $name:literal,)+) => {
+        /// Which loss is minimised: `kind = "dice"` and the like, with the fields of that loss beside it.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        pub enum LossConfig {
+            $($(#[$doc])+ #[serde(rename = $name)] $loss($loss),)+
+        }
+
+        impl LossConfig {
+            /// Names of the losses, as `kind` in a configuration.
+            pub const NAMES: &[&str] = &[$($name),+];
+
+            /// The loss of this name with its default parameters.
+            ///
+            /// # Errors
+            /// If no loss has this name.
+            pub fn from_name(name: &str) -> Result<Self, LossError> {
+                match name {
+                    $($name => Ok(Self::$loss($loss::default())),)+
+                    _ => Err(LossError::Name { name: name.into() }),
+                }
+            }
+
+            /// Name of this loss.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$loss(_) => $name,)+
+                }
+            }
+
+            /// Checks the parameters.
+            ///
+            /// # Errors
+            /// For the first parameter outside the range that its documentation gives.
+            pub fn validate(&self) -> Result<(), LossError> {
+                let check = Check { loss: self.name() };
+                match self {
+                    $(Self::$loss(loss) => loss.validate(&check),)+
+                }
+            }
+
+            fn of(&self, pixels: &Pixels) -> Tensor<1> {
+                match self {
+                    $(Self::$loss(loss) => loss.forward(pixels),)+
+                }
+            }
+        }
+    };
+}
+
+losses! {
     /// Cross-entropy over dry and wet, with class weights.
-    CrossEntropy(CrossEntropy),
+    CrossEntropy = "cross-entropy",
     /// Binary cross-entropy with a weight for wet pixels.
-    BinaryCrossEntropy(BinaryCrossEntropy),
+    BinaryCrossEntropy = "binary-cross-entropy",
+    /// Cross-entropy that counts pixels near the water's edge more.
+    BoundaryCrossEntropy = "boundary-cross-entropy",
+    /// Cross-entropy that counts pixels already right less.
+    Focal = "focal",
     /// Soft dice of wet.
-    Dice(Dice),
-    /// Weighted sum of cross-entropy and soft dice.
-    CrossEntropyDice(CrossEntropyDice),
+    Dice = "dice",
     /// Logarithm of the hyperbolic cosine of soft dice.
-    LogCoshDice(LogCoshDice),
+    LogCoshDice = "log-cosh-dice",
+    /// Soft Jaccard index (IoU, CSI) of wet.
+    Jaccard = "jaccard",
+    /// Soft Tversky index of wet: false alarms and misses have weights of their own.
+    Tversky = "tversky",
+    /// A power of the Tversky loss.
+    FocalTversky = "focal-tversky",
+    /// Convex surrogate of the Jaccard index.
+    Lovasz = "lovasz",
+    /// Weighted sum of cross-entropy and soft dice.
+    CrossEntropyDice = "cross-entropy-dice",
+    /// Weighted sum of any losses, with weights of samples by how wet they are.
+    WeightedSum = "sum",
 }
 
 impl Default for LossConfig {
@@ -45,105 +123,7 @@ impl Default for LossConfig {
     }
 }
 
-/// A loss whose parameters make no sense.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum LossError {
-    /// A parameter is outside its range.
-    #[error("loss {loss}: {parameter} is {value}: expected {expected}")]
-    Parameter {
-        /// Name of the loss.
-        loss: &'static str,
-        /// Name of the parameter.
-        parameter: &'static str,
-        /// The value given.
-        value: f64,
-        /// The values that are allowed.
-        expected: &'static str,
-    },
-    /// No loss has this name.
-    #[error("no loss is named {name:?}: expected one of {}", LossConfig::NAMES.join(", "))]
-    Name {
-        /// The name given.
-        name: String,
-    },
-}
-
 impl LossConfig {
-    /// Names of the losses, as `kind` in a configuration.
-    pub const NAMES: [&str; 5] = [
-        "cross-entropy",
-        "binary-cross-entropy",
-        "dice",
-        "cross-entropy-dice",
-        "log-cosh-dice",
-    ];
-
-    /// The loss of this name with its default parameters.
-    ///
-    /// # Errors
-    /// If no loss has this name.
-    pub fn from_name(name: &str) -> Result<Self, LossError> {
-        Ok(match name {
-            "cross-entropy" => Self::CrossEntropy(CrossEntropy::default()),
-            "binary-cross-entropy" => Self::BinaryCrossEntropy(BinaryCrossEntropy::default()),
-            "dice" => Self::Dice(Dice::default()),
-            "cross-entropy-dice" => Self::CrossEntropyDice(CrossEntropyDice::default()),
-            "log-cosh-dice" => Self::LogCoshDice(LogCoshDice::default()),
-            _ => return Err(LossError::Name { name: name.into() }),
-        })
-    }
-
-    /// Name of this loss.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::CrossEntropy(_) => "cross-entropy",
-            Self::BinaryCrossEntropy(_) => "binary-cross-entropy",
-            Self::Dice(_) => "dice",
-            Self::CrossEntropyDice(_) => "cross-entropy-dice",
-            Self::LogCoshDice(_) => "log-cosh-dice",
-        }
-    }
-
-    /// Checks the parameters.
-    ///
-    /// # Errors
-    /// If a weight is not positive or the smoothing term is negative.
-    pub fn validate(&self) -> Result<(), LossError> {
-        let positive = |parameter, value: f32| {
-            self.check(
-                parameter,
-                value,
-                value > 0.0 && value.is_finite(),
-                "a positive number",
-            )
-        };
-        let not_negative = |parameter, value: f32| {
-            self.check(
-                parameter,
-                value,
-                value >= 0.0 && value.is_finite(),
-                "0 or more",
-            )
-        };
-        let weights = |weights: [f32; 2]| {
-            weights
-                .into_iter()
-                .try_for_each(|w| positive("class_weights", w))
-        };
-        match self {
-            Self::CrossEntropy(loss) => weights(loss.class_weights),
-            Self::BinaryCrossEntropy(loss) => positive("pos_weight", loss.pos_weight),
-            Self::Dice(loss) => not_negative("smooth", loss.smooth),
-            Self::LogCoshDice(loss) => not_negative("smooth", loss.smooth),
-            Self::CrossEntropyDice(loss) => {
-                weights(loss.class_weights)?;
-                not_negative("smooth", loss.smooth)?;
-                positive("cross_entropy_weight", loss.cross_entropy_weight)?;
-                positive("dice_weight", loss.dice_weight)
-            }
-        }
-    }
-
     /// The loss of a batch, one number.
     ///
     /// A batch without a labelled pixel has cross-entropy 0, and any batch a finite loss and gradient.
@@ -156,32 +136,7 @@ impl LossConfig {
     /// # Panics
     /// If the shapes differ from these.
     pub fn forward(&self, logits: Tensor<4>, labels: Tensor<3, Int>) -> Tensor<1> {
-        let pixels = Pixels::new(logits, labels);
-        match self {
-            Self::CrossEntropy(loss) => loss.forward(&pixels),
-            Self::BinaryCrossEntropy(loss) => loss.forward(&pixels),
-            Self::Dice(loss) => loss.forward(&pixels),
-            Self::CrossEntropyDice(loss) => loss.forward(&pixels),
-            Self::LogCoshDice(loss) => loss.forward(&pixels),
-        }
-    }
-
-    fn check(
-        &self,
-        parameter: &'static str,
-        value: f32,
-        is_fine: bool,
-        expected: &'static str,
-    ) -> Result<(), LossError> {
-        if is_fine {
-            return Ok(());
-        }
-        Err(LossError::Parameter {
-            loss: self.name(),
-            parameter,
-            value: value.into(),
-            expected,
-        })
+        self.of(&Pixels::new(logits, labels))
     }
 }
 

@@ -26,13 +26,28 @@ fn parse(json: &str) -> LossConfig {
 fn loss_of_case(name: &str) -> LossConfig {
     match name {
         "cross-entropy weighted" => parse(r#"{"kind":"cross-entropy","class_weights":[0.4,2.5]}"#),
+        "cross-entropy smoothed" => {
+            parse(r#"{"kind":"cross-entropy","class_weights":[0.4,2.5],"label_smoothing":0.2}"#)
+        }
         "binary-cross-entropy weighted" => {
             parse(r#"{"kind":"binary-cross-entropy","pos_weight":3.0}"#)
         }
+        "binary-cross-entropy smoothed" => {
+            parse(r#"{"kind":"binary-cross-entropy","pos_weight":3.0,"label_smoothing":0.2}"#)
+        }
+        "boundary-cross-entropy wide" => {
+            parse(r#"{"kind":"boundary-cross-entropy","edge_weight":2.0,"edge_width":1.7}"#)
+        }
+        "focal weighted" => parse(r#"{"kind":"focal","gamma":1.5,"class_weights":[0.3,0.7]}"#),
         "dice smooth" => parse(r#"{"kind":"dice","smooth":1.5}"#),
+        "lovasz per image" => parse(r#"{"kind":"lovasz","per_image":true}"#),
         "cross-entropy-dice" => {
             parse(r#"{"kind":"cross-entropy-dice","cross_entropy_weight":0.7,"dice_weight":0.3}"#)
         }
+        "sum by wet share" => parse(
+            r#"{"kind":"sum","wet_share_weight":3.0,"terms":[
+                {"weight":1.0,"loss":{"kind":"cross-entropy"}},{"weight":1.0,"loss":{"kind":"dice"}}]}"#,
+        ),
         plain => LossConfig::from_name(plain).unwrap(),
     }
 }
@@ -67,7 +82,7 @@ fn evaluate(
 fn values_and_gradients_of_pytorch() {
     let goldens: Goldens = serde_json::from_str(include_str!("goldens/losses.json")).unwrap();
     let [batch, height, width] = goldens.shape;
-    assert_eq!(goldens.cases.len(), 16);
+    assert_eq!(goldens.cases.len(), 42);
     for case in &goldens.cases {
         let shape = [batch, case.classes, height, width];
         let loss = loss_of_case(&case.name);
@@ -96,7 +111,7 @@ fn gradients_are_finite_differences() {
         0.3, -0.8, 1.1, 0.2, -1.5, 0.9, -0.4, 0.6, 0.1, 1.3, -0.2, -0.7f32,
     ];
     let labels = [1, 0, 1, 255, 1, 0];
-    for name in LossConfig::NAMES {
+    for &name in LossConfig::NAMES {
         let loss = LossConfig::from_name(name).unwrap();
         let (_, gradient) = evaluate(&loss, &logits, &labels, shape);
         for (i, derivative) in gradient.into_iter().enumerate() {
@@ -158,7 +173,7 @@ fn ignored_pixels_do_not_count_whatever_their_logits() {
     let mut wild = logits;
     wild[2] = f32::NAN;
     wild[4] = f32::INFINITY;
-    for name in LossConfig::NAMES {
+    for &name in LossConfig::NAMES {
         let loss = LossConfig::from_name(name).unwrap();
         let tame = evaluate(&loss, &logits, &labels, [1, 1, 2, 3]);
         assert_eq!(
@@ -175,7 +190,7 @@ fn a_perfect_map_has_no_loss_and_a_wrong_one_much() {
     let labels = [1, 0, 0, 1, 1, 0];
     let right = labels.map(|l| if l == 1 { 30.0 } else { -30.0f32 });
     let wrong = right.map(|z| -z);
-    for name in LossConfig::NAMES {
+    for &name in LossConfig::NAMES {
         let loss = LossConfig::from_name(name).unwrap();
         let (low, _) = evaluate(&loss, &right, &labels, [1, 1, 2, 3]);
         let (high, _) = evaluate(&loss, &wrong, &labels, [1, 1, 2, 3]);
@@ -186,7 +201,7 @@ fn a_perfect_map_has_no_loss_and_a_wrong_one_much() {
 
 #[test]
 fn names_parameters_and_unknown_keys() {
-    for name in LossConfig::NAMES {
+    for &name in LossConfig::NAMES {
         let loss = LossConfig::from_name(name).unwrap();
         assert_eq!(loss.name(), name);
         loss.validate().unwrap();
@@ -203,5 +218,13 @@ fn names_parameters_and_unknown_keys() {
     assert_eq!(
         negative.validate().unwrap_err().to_string(),
         "loss cross-entropy: class_weights is -1: expected a positive number"
+    );
+    let empty = parse(r#"{"kind":"sum","terms":[]}"#);
+    assert_eq!(empty.validate().unwrap_err(), LossError::NoTerms);
+    let inner =
+        parse(r#"{"kind":"sum","terms":[{"weight":1.0,"loss":{"kind":"focal","gamma":-1.0}}]}"#);
+    assert_eq!(
+        inner.validate().unwrap_err().to_string(),
+        "loss focal: gamma is -1: expected 0 or more"
     );
 }

@@ -216,6 +216,8 @@ fn count<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     /// Finley's tornado forecasts (1884), the standard worked example of forecast verification: Wilks, *Statistical Methods in the
@@ -243,6 +245,40 @@ mod tests {
         assert!((scores.frequency_bias.unwrap() - 1.96).abs() < 1e-2);
         assert_eq!(FINLEY.pixels(), 2803);
         close(FINLEY.wet_share(), 51.0 / 2803.0);
+    }
+
+    /// Script: goldens/make.py.
+    #[test]
+    fn counts_and_scores_of_segmentation_models_pytorch() {
+        #[derive(Deserialize)]
+        struct Golden {
+            name: String,
+            probability: Vec<f32>,
+            labels: Vec<u8>,
+            threshold: f32,
+            counts: Confusion,
+            scores: BTreeMap<String, f64>,
+        }
+        let goldens: Vec<Golden> =
+            serde_json::from_str(include_str!("goldens/scores.json")).unwrap();
+        assert_eq!(goldens.len(), 3);
+        for golden in goldens {
+            let mut confusion = Confusion::default();
+            confusion
+                .add_probabilities(&golden.probability, &golden.labels, golden.threshold)
+                .unwrap();
+            assert_eq!(confusion, golden.counts, "{}", golden.name);
+            let ours = serde_json::to_value(confusion.scores()).unwrap();
+            assert_eq!(golden.scores.len(), 7);
+            for (name, theirs) in golden.scores {
+                let ours = ours[&name].as_f64().unwrap();
+                // Theirs are in single precision.
+                assert!(
+                    (ours - theirs).abs() < 1e-6,
+                    "{name}: {ours} is not {theirs}"
+                );
+            }
+        }
     }
 
     #[test]
