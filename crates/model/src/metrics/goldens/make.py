@@ -23,7 +23,7 @@ out = []
 for name, (probability, labels) in CASES.items():
     # Binary mode wants a shape of its own for `ignore_index`: leave the pixels out instead.
     valid = labels != 255
-    p, y = probability[valid][None], labels[valid][None]
+    p, y = probability[valid][None, None], labels[valid][None, None]
     counts = smp.get_stats(p, y, mode="binary", threshold=0.4)
     tp, fp, fn, tn = (int(c.sum()) for c in counts)
     dry = smp.get_stats(1 - (p >= 0.4).float(), 1 - y, mode="binary", threshold=0.5)
