@@ -182,23 +182,19 @@ impl ModelConfig {
             DeepLabVariant::Paper => 4,
             DeepLabVariant::Keras => 3,
         };
-        match self.encoder.config(self.input_channels) {
-            EncoderConfig::ConvNeXt(config) => {
-                let rate = self.drop_path.unwrap_or(config.drop_path);
-                let config = config.truncated(stages).with_drop_path(rate);
-                EncoderConfig::ConvNeXt(config.with_output_stride(self.output_stride))
-            }
-            EncoderConfig::ResNet(config) => {
-                let inside =
-                    config.form == ResNetForm::Keras && self.variant == DeepLabVariant::Keras;
-                let tap = match inside {
-                    true => ResNetTap::InsideLastBottleneck,
-                    false => ResNetTap::BlockOutput,
-                };
-                let config = config.truncated(stages).with_tap(tap);
-                EncoderConfig::ResNet(config.with_output_stride(self.output_stride))
-            }
+        let mut config = self.encoder.config(self.input_channels);
+        if let Some(rate) = self.drop_path {
+            config = config.with_drop_path(rate);
         }
+        if let EncoderConfig::ResNet(resnet) = &mut config
+            && resnet.form == ResNetForm::Keras
+            && self.variant == DeepLabVariant::Keras
+        {
+            resnet.tap = ResNetTap::InsideLastBottleneck;
+        }
+        config
+            .truncated(stages)
+            .with_output_stride(self.output_stride)
     }
 }
 

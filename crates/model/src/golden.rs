@@ -1,13 +1,18 @@
-//! Comparison with PyTorch and Keras in tests; the other side is `tests/golden/make_goldens.py`.
+//! Comparison with PyTorch and Keras in tests; the other side are the Python scripts in `tests/golden`.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use serde::Deserialize;
+use safetensors::SafeTensors;
 
 /// Index of the input tensor in the sequence of tensors.
 const INPUT: u64 = 1_000_000;
+/// Index of the factors of [`loss`].
+const LOSS: u64 = 2_000_000;
+/// Values kept of an output at most, evenly spaced.
+const SAMPLES: usize = 400;
 
 /// Values in [-1, 1) of tensor number `index`.
 fn sequence(index: u64, count: usize) -> impl Iterator<Item = f64> {
@@ -26,6 +31,21 @@ pub(crate) fn input(shape: [usize; 4]) -> Tensor<4> {
         .map(|u| u as f32)
         .collect();
     Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+}
+
+/// [`input`] on the autodiff device, with a gradient.
+pub(crate) fn differentiable_input(shape: [usize; 4]) -> Tensor<4> {
+    input(shape).autodiff().require_grad()
+}
+
+/// Sum of all values, each times a factor of its own: what gradients are compared of.
+pub(crate) fn loss(y: Tensor<4>) -> Tensor<1> {
+    let shape = y.dims();
+    let factors: Vec<f32> = sequence(LOSS, shape.iter().product())
+        .map(|u| u as f32)
+        .collect();
+    let factors = Tensor::<4>::from_data(TensorData::new(factors, shape), &y.device());
+    (y * factors).sum()
 }
 
 /// The module with all values replaced by those of the sequence, tensor after tensor.
@@ -55,8 +75,9 @@ impl ModuleMapper for Filler {
         let field = self.path.last().map(String::as_str);
         param.map(|tensor| {
             let device = tensor.device();
+            let differentiable = tensor.is_require_grad();
             let around = |base: f64| move |u: f64| (base + 0.2 * u) as f32;
-            match (D, field) {
+            let filled = match (D, field) {
                 // burn stores a linear layer's matrix as [in, out], PyTorch as [out, in].
                 (2, _) => {
                     let scale = (3.0 / shape[0] as f64).sqrt();
@@ -79,37 +100,77 @@ impl ModuleMapper for Filler {
                     let values: Vec<f32> = u.map(around(0.0)).collect();
                     Tensor::from_data(TensorData::new(values, shape), &device)
                 }
-            }
+            };
+            filled.set_require_grad(differentiable)
         })
     }
 }
 
-#[derive(Deserialize)]
+/// What is kept of one output.
 struct Golden {
     shape: Vec<usize>,
-    step: usize,
+    /// Every value, or evenly spaced ones.
     values: Vec<f32>,
+}
+
+/// The golden values of all files by name.
+static GOLDENS: LazyLock<BTreeMap<String, Golden>> = LazyLock::new(|| {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+    let mut goldens = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "safetensors") {
+            continue;
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+        let shapes = metadata.metadata().as_ref().unwrap();
+        for (name, samples) in SafeTensors::deserialize(&bytes).unwrap().iter() {
+            let shape = shapes[name].split(' ').map(|n| n.parse().unwrap());
+            let (values, _) = samples.data().as_chunks::<4>();
+            let golden = Golden {
+                shape: shape.collect(),
+                values: values.iter().map(|v| f32::from_le_bytes(*v)).collect(),
+            };
+            let twice = goldens.insert(name.to_owned(), golden).is_some();
+            assert!(!twice, "two golden values of {name}");
+        }
+    }
+    goldens
+});
+
+/// Largest difference between `tensor` and the golden values of that name, and the largest of these.
+fn difference<const D: usize>(name: &str, tensor: Tensor<D>) -> (f32, f32) {
+    let golden = GOLDENS.get(name);
+    let golden = golden.unwrap_or_else(|| panic!("no golden values of {name}"));
+    assert_eq!(tensor.dims().to_vec(), golden.shape, "{name}");
+    let values: Vec<f32> = tensor.into_data().try_to_vec().unwrap();
+    let samples = values.iter().step_by(values.len().div_ceil(SAMPLES));
+    assert_eq!(samples.len(), golden.values.len(), "{name}");
+    let largest = |values: &mut dyn Iterator<Item = f32>| {
+        values.fold(0f32, |a, b| if b.is_nan() { f32::NAN } else { a.max(b) })
+    };
+    let mut differences = samples.zip(&golden.values).map(|(a, b)| (a - b).abs());
+    let scale = largest(&mut golden.values.iter().map(|v| v.abs()));
+    (largest(&mut differences), scale)
 }
 
 /// Compares `tensor` with the golden values of that name: |Δ| ≤ 1e-4 everywhere.
 pub(crate) fn check<const D: usize>(name: &str, tensor: Tensor<D>) {
-    let files = [
-        include_str!("../tests/golden/pytorch.json"),
-        include_str!("../tests/golden/keras.json"),
-    ];
-    let golden = files.iter().find_map(|text| {
-        let mut goldens: BTreeMap<String, Golden> = serde_json::from_str(text).unwrap();
-        goldens.remove(name)
-    });
-    let golden = golden.unwrap_or_else(|| panic!("no golden values of {name}"));
-    assert_eq!(tensor.dims().to_vec(), golden.shape, "{name}");
-    let values: Vec<f32> = tensor.into_data().try_to_vec().unwrap();
-    let values = values.iter().step_by(golden.step);
-    assert_eq!(values.len(), golden.values.len(), "{name}");
-    let worst = values
-        .zip(&golden.values)
-        .map(|(ours, theirs)| (ours - theirs).abs())
-        .fold(0f32, |a, b| if b.is_nan() { f32::NAN } else { a.max(b) });
-    println!("{name}: max |Δ| = {worst:e}");
+    let (worst, scale) = difference(name, tensor);
+    println!("{name}: max |Δ| = {worst:e} of {scale}");
     assert!(worst <= 1e-4, "{name}: max |Δ| = {worst:e}");
+}
+
+/// Compares a gradient with the golden values of that name: |Δ| ≤ 1e-3 of the largest.
+///
+/// burn keeps a linear layer's matrix as [in, out], PyTorch as [out, in]: give its gradient transposed.
+pub(crate) fn check_gradient<const D: usize>(name: &str, tensor: Tensor<D>) {
+    let (worst, scale) = difference(name, tensor);
+    println!("{name}: max |Δ| = {worst:e} of {scale}");
+    assert!(scale > 0.0, "{name}: the golden gradient is 0");
+    assert!(
+        worst <= 1e-3 * scale,
+        "{name}: max |Δ| = {worst:e} of {scale}"
+    );
 }

@@ -1,7 +1,9 @@
-//! ConvNeXt (Liu et al. 2022, "A ConvNet for the 2020s", arXiv 2201.03545).
+//! ConvNeXt (Liu et al. 2022, "A ConvNet for the 2020s", arXiv 2201.03545) and ConvNeXt V2 (Woo et al. 2023, "Co-designing and scaling
+//! ConvNets with masked autoencoders", arXiv 2301.00808).
 //!
-//! Tiny to base are the paper's sizes; atto to nano are those of timm's `convnext_*` models. With an output stride below
-//! 32 the last stages keep their resolution and dilate their depthwise convolutions instead, as timm's do.
+//! Tiny to xlarge are the paper's sizes; atto to nano are those of timm's `convnext_*` models and of V2; xtiny and shallow are small ones
+//! made for rain maps. With an output stride below 32 the last stages keep their resolution and dilate their depthwise convolutions
+//! instead, as timm's do.
 
 use burn::config::Config;
 use burn::module::Module;
@@ -10,8 +12,10 @@ use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig, PaddingConfig2d
 use burn::tensor::{Device, Tensor};
 
 use super::stage_strides;
+use crate::layers::cbam::{Cbam, CbamConfig};
 use crate::layers::depthwise_conv::{DepthwiseConv2d, DepthwiseConv2dConfig};
 use crate::layers::drop_path::{DropPath, DropPathConfig, linear_schedule};
+use crate::layers::grn::{Grn, GrnConfig};
 use crate::layers::init;
 use crate::layers::layer_norm2d::{LayerNorm2d, LayerNorm2dConfig};
 use crate::layers::layer_scale::{LayerScale, LayerScaleConfig};
@@ -21,6 +25,15 @@ use crate::ops::{conv2d, gelu::gelu};
 const KERNEL_SIZE: usize = 7;
 /// Stride of the stem, in input cells.
 const STEM_STRIDE: usize = 4;
+
+/// The two published blocks.
+#[derive(Config, Debug, Copy, PartialEq, Eq)]
+pub enum ConvNeXtVersion {
+    /// Layer scale at the end of the branch.
+    V1,
+    /// Global response normalisation behind the GELU, no layer scale.
+    V2,
+}
 
 /// Configuration of [`ConvNeXt`].
 #[derive(Config, Debug)]
@@ -37,6 +50,11 @@ pub struct ConvNeXtConfig {
     /// Stride of the last map, in input cells: 8, 16 or 32.
     #[config(default = 32)]
     pub output_stride: usize,
+    /// The published block.
+    #[config(default = "ConvNeXtVersion::V1")]
+    pub version: ConvNeXtVersion,
+    /// Reduction ratio of a CBAM at the end of every block's branch, before drop path and addition; none: no attention.
+    pub cbam_reduction: Option<usize>,
 }
 
 impl ConvNeXtConfig {
@@ -80,6 +98,26 @@ impl ConvNeXtConfig {
         Self::sized(input_channels, [3, 3, 27, 3], 128, 0.5)
     }
 
+    /// The paper's large: 197.8 M parameters.
+    pub fn large(input_channels: usize) -> Self {
+        Self::sized(input_channels, [3, 3, 27, 3], 192, 0.5)
+    }
+
+    /// The paper's xlarge: 350.2 M parameters. Its drop-path rate here is that of large; the paper trained it on more data.
+    pub fn xlarge(input_channels: usize) -> Self {
+        Self::sized(input_channels, [3, 3, 27, 3], 256, 0.5)
+    }
+
+    /// Between nano and tiny in depth, narrower than tiny: made for rain maps.
+    pub fn xtiny(input_channels: usize) -> Self {
+        Self::sized(input_channels, [3, 3, 6, 3], 66, 0.0)
+    }
+
+    /// Three stages of five blocks in all: made for rain maps. Its last map is at stride 16.
+    pub fn shallow(input_channels: usize) -> Self {
+        Self::new(input_channels, vec![1, 3, 1], vec![66, 132, 192])
+    }
+
     /// Keeps the first `stages` stages.
     pub fn truncated(mut self, stages: usize) -> Self {
         self.depths.truncate(stages);
@@ -92,6 +130,30 @@ impl ConvNeXtConfig {
         stage_strides(STEM_STRIDE, self.dims.len(), self.output_stride)
             .map(|stage| stage.total)
             .collect()
+    }
+
+    fn block(&self, channels: usize, dilation: usize, drop_path: f64, device: &Device) -> Block {
+        let linear = |channels_in, channels_out| {
+            let config = LinearConfig::new(channels_in, channels_out);
+            init::linear(config.with_initializer(init::convnext()), device)
+        };
+        let v1 = self.version == ConvNeXtVersion::V1;
+        Block {
+            depthwise: DepthwiseConv2dConfig::new(channels, KERNEL_SIZE)
+                .with_dilation(dilation)
+                .init(device),
+            norm: LayerNormConfig::new(channels)
+                .with_epsilon(1e-6)
+                .init(device),
+            expand: linear(channels, 4 * channels),
+            grn: (!v1).then(|| GrnConfig::new(4 * channels).init(device)),
+            reduce: linear(4 * channels, channels),
+            scale: v1.then(|| LayerScaleConfig::new(channels).init(device)),
+            cbam: self
+                .cbam_reduction
+                .map(|ratio| CbamConfig::new(channels).with_reduction(ratio).init(device)),
+            drop_path: DropPathConfig::new(drop_path).init(),
+        }
     }
 
     /// An encoder with fresh weights on `device`.
@@ -111,7 +173,7 @@ impl ConvNeXtConfig {
             });
             channels_in = dim;
             let blocks = rates.by_ref().take(depth);
-            let blocks = blocks.map(|rate| Block::new(dim, geometry.dilation, rate, device));
+            let blocks = blocks.map(|rate| self.block(dim, geometry.dilation, rate, device));
             Stage {
                 downsample,
                 blocks: blocks.collect(),
@@ -158,7 +220,8 @@ pub struct Downsample {
     pub conv: Conv2d,
 }
 
-/// `x + drop_path(γ · linear(gelu(linear(layer_norm(depthwise7×7(x))))))`, the middle four times as wide.
+/// `x + drop_path(cbam(γ · linear(grn(gelu(linear(layer_norm(depthwise7×7(x))))))))`, the middle four times as wide; γ in V1, GRN in V2
+/// only.
 #[derive(Module, Debug)]
 pub struct Block {
     /// 7×7 depthwise convolution.
@@ -167,10 +230,14 @@ pub struct Block {
     pub norm: LayerNorm,
     /// Linear layer C → 4 C of each cell.
     pub expand: Linear,
+    /// Global response normalisation of V2.
+    pub grn: Option<Grn>,
     /// Linear layer 4 C → C of each cell.
     pub reduce: Linear,
-    /// γ.
-    pub scale: LayerScale,
+    /// γ of V1.
+    pub scale: Option<LayerScale>,
+    /// Attention.
+    pub cbam: Option<Cbam>,
     /// Stochastic depth.
     pub drop_path: DropPath,
 }
@@ -200,25 +267,6 @@ impl Downsample {
 }
 
 impl Block {
-    fn new(channels: usize, dilation: usize, drop_path: f64, device: &Device) -> Self {
-        let linear = |channels_in, channels_out| {
-            let config = LinearConfig::new(channels_in, channels_out);
-            init::linear(config.with_initializer(init::convnext()), device)
-        };
-        Self {
-            depthwise: DepthwiseConv2dConfig::new(channels, KERNEL_SIZE)
-                .with_dilation(dilation)
-                .init(device),
-            norm: LayerNormConfig::new(channels)
-                .with_epsilon(1e-6)
-                .init(device),
-            expand: linear(channels, 4 * channels),
-            reduce: linear(4 * channels, channels),
-            scale: LayerScaleConfig::new(channels).init(device),
-            drop_path: DropPathConfig::new(drop_path).init(),
-        }
-    }
-
     /// # Shapes
     /// `[batch, channels, height, width]` → the same
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
@@ -227,13 +275,24 @@ impl Block {
         // four.
         let cells = self.depthwise.forward(x.clone()).permute([0, 2, 3, 1]);
         let cells = cells.reshape([batch * height * width, channels]);
-        let cells = self.expand.forward(self.norm.forward(cells));
-        let cells = self.reduce.forward(gelu(cells));
-        let branch = self
-            .scale
-            .forward(cells)
-            .reshape([batch, height, width, channels]);
-        x + self.drop_path.forward(branch.permute([0, 3, 1, 2]))
+        let mut cells = gelu(self.expand.forward(self.norm.forward(cells)));
+        if let Some(grn) = &self.grn {
+            let maps = cells.reshape([batch, height * width, 4 * channels]);
+            cells = grn
+                .forward(maps)
+                .reshape([batch * height * width, 4 * channels]);
+        }
+        cells = self.reduce.forward(cells);
+        if let Some(scale) = &self.scale {
+            cells = scale.forward(cells);
+        }
+        let mut branch = cells
+            .reshape([batch, height, width, channels])
+            .permute([0, 3, 1, 2]);
+        if let Some(cbam) = &self.cbam {
+            branch = cbam.forward(branch);
+        }
+        x + self.drop_path.forward(branch)
     }
 }
 
@@ -292,6 +351,7 @@ mod tests {
         assert!(weight.mean().into_scalar::<f32>().abs() < 5e-4);
         let bias = block.expand.bias.as_ref().unwrap().val();
         assert_eq!(bias.abs().max().into_scalar::<f32>(), 0.0);
-        assert_eq!(block.scale.gamma.val().max().into_scalar::<f32>(), 1e-6);
+        let scale = block.scale.as_ref().unwrap().gamma.val();
+        assert_eq!(scale.max().into_scalar::<f32>(), 1e-6);
     }
 }

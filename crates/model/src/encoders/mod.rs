@@ -1,4 +1,7 @@
 //! Encoders: from an input to feature maps, finest first.
+//!
+//! Every encoder has maps at strides 4, 8, 16 and 32 (fewer if cut short, finer if the output stride is below 32); those whose stem goes
+//! there in two steps have one at stride 2 as well.
 
 pub mod convnext;
 mod name;
@@ -22,6 +25,38 @@ pub enum EncoderConfig {
 }
 
 impl EncoderConfig {
+    /// Keeps the first `stages` stages: those from stride 4 on, or as many as there are.
+    pub fn truncated(self, stages: usize) -> Self {
+        match self {
+            Self::ConvNeXt(config) => Self::ConvNeXt(config.truncated(stages)),
+            Self::ResNet(config) => Self::ResNet(config.truncated(stages)),
+        }
+    }
+
+    /// The encoder whose last map has the given stride, 8, 16 or 32, in input cells: stages beyond it are dilated.
+    pub fn with_output_stride(self, stride: usize) -> Self {
+        match self {
+            Self::ConvNeXt(config) => Self::ConvNeXt(config.with_output_stride(stride)),
+            Self::ResNet(config) => Self::ResNet(config.with_output_stride(stride)),
+        }
+    }
+
+    /// The encoder with the given drop-path rate of the last block, where its blocks have drop path.
+    pub fn with_drop_path(self, rate: f64) -> Self {
+        match self {
+            Self::ConvNeXt(config) => Self::ConvNeXt(config.with_drop_path(rate)),
+            Self::ResNet(_) => self,
+        }
+    }
+
+    /// The encoder with a CBAM of the given reduction ratio in every block, or with none.
+    pub fn with_cbam_reduction(self, ratio: Option<usize>) -> Self {
+        match self {
+            Self::ConvNeXt(config) => Self::ConvNeXt(config.with_cbam_reduction(ratio)),
+            Self::ResNet(config) => Self::ResNet(config.with_cbam_reduction(ratio)),
+        }
+    }
+
     /// Channels of each map.
     pub fn channels(&self) -> Vec<usize> {
         match self {
@@ -30,7 +65,7 @@ impl EncoderConfig {
         }
     }
 
-    /// Stride of each map, in input cells.
+    /// Stride of each map, in input cells, such as 2, 4, 8, 16, 32. Only a stride that is replaced by dilation occurs more than once.
     pub fn strides(&self) -> Vec<usize> {
         match self {
             Self::ConvNeXt(config) => config.strides(),
@@ -84,12 +119,19 @@ pub(crate) struct StageGeometry {
 }
 
 impl StageGeometry {
+    /// The same with the stage's own dilation at its entry.
+    pub(crate) fn with_dilated_entry(self) -> Self {
+        Self {
+            entry_dilation: self.dilation,
+            ..self
+        }
+    }
+
     /// The geometry of all blocks of the stage but the first.
     pub(crate) fn inner(self) -> Self {
         Self {
             stride: 1,
-            entry_dilation: self.dilation,
-            ..self
+            ..self.with_dilated_entry()
         }
     }
 }

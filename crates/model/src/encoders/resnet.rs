@@ -1,4 +1,4 @@
-//! ResNet (He et al. 2015, "Deep residual learning for image recognition", arXiv 1512.03385), 18, 34 and 50.
+//! ResNet (He et al. 2015, "Deep residual learning for image recognition", arXiv 1512.03385), 18, 34, 50 and 101.
 //!
 //! Two published forms differ in detail and in their parameter counts, see [`ResNetForm`]. With an output stride below 32
 //! the last stages keep their resolution and dilate their 3×3 convolutions instead, as torchvision's
@@ -12,6 +12,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
 use super::{StageGeometry, stage_strides};
+use crate::layers::cbam::{Cbam, CbamConfig};
 use crate::layers::conv_norm_act::{ConvNormAct, ConvNormActConfig};
 use crate::layers::init;
 
@@ -75,6 +76,12 @@ pub struct ResNetConfig {
     /// Stride of the last map, in input cells: 8, 16 or 32.
     #[config(default = 32)]
     pub output_stride: usize,
+    /// Whether the first block of a stage whose stride is replaced has the stage's dilation too, as in segmentation_models_pytorch; else
+    /// it has that of the stage before, as in torchvision.
+    #[config(default = false)]
+    pub dilated_entry: bool,
+    /// Reduction ratio of a CBAM behind the last normalisation of every block, before the addition; none: no attention.
+    pub cbam_reduction: Option<usize>,
 }
 
 impl ResNetConfig {
@@ -93,26 +100,33 @@ impl ResNetConfig {
         Self::new(input_channels, vec![3, 4, 6, 3], ResNetBlock::Bottleneck)
     }
 
+    /// ResNet-101: 44.5 M parameters.
+    pub fn resnet101(input_channels: usize) -> Self {
+        Self::new(input_channels, vec![3, 4, 23, 3], ResNetBlock::Bottleneck)
+    }
+
     /// Keeps the first `stages` stages.
     pub fn truncated(mut self, stages: usize) -> Self {
         self.depths.truncate(stages);
         self
     }
 
-    /// Channels of each stage's map.
+    /// Channels of each map: the stem's, then each stage's.
     pub fn channels(&self) -> Vec<usize> {
         let expansion = match self.tap {
             ResNetTap::BlockOutput => self.block.expansion(),
             ResNetTap::InsideLastBottleneck => 1,
         };
-        let stages = 0..self.depths.len();
-        stages.map(|i| expansion * (STEM_CHANNELS << i)).collect()
+        let stages = (0..self.depths.len()).map(|i| expansion * (STEM_CHANNELS << i));
+        [STEM_CHANNELS].into_iter().chain(stages).collect()
     }
 
-    /// Stride of each stage's map, in input cells.
+    /// Stride of each map, in input cells: the stem's, then each stage's.
     pub fn strides(&self) -> Vec<usize> {
-        stage_strides(STEM_STRIDE, self.depths.len(), self.output_stride)
-            .map(|stage| stage.total)
+        let stages = stage_strides(STEM_STRIDE, self.depths.len(), self.output_stride);
+        [STEM_STRIDE / 2]
+            .into_iter()
+            .chain(stages.map(|stage| stage.total))
             .collect()
     }
 
@@ -164,6 +178,11 @@ impl ResNetConfig {
         });
         Residual {
             convs: convs.iter().map(|conv| conv.init(device)).collect(),
+            cbam: self.cbam_reduction.map(|ratio| {
+                CbamConfig::new(channels_out)
+                    .with_reduction(ratio)
+                    .init(device)
+            }),
             shortcut,
         }
     }
@@ -180,7 +199,8 @@ impl ResNetConfig {
             let mut blocks = Vec::with_capacity(depth);
             for j in 0..depth {
                 let geometry = match j {
-                    0 => geometry,
+                    0 if !self.dilated_entry => geometry,
+                    0 => geometry.with_dilated_entry(),
                     _ => geometry.inner(),
                 };
                 blocks.push(self.residual([channels_in, width], geometry, device));
@@ -188,6 +208,7 @@ impl ResNetConfig {
             }
             if let Some(block) = blocks.last_mut().filter(|_| inside && i == last_stage) {
                 block.convs.pop();
+                block.cbam = None;
             }
             ResNetStage { blocks }
         });
@@ -227,11 +248,13 @@ pub struct ResNetStage {
     pub blocks: Vec<Residual>,
 }
 
-/// `relu(convs(x) + shortcut(x))`.
+/// `relu(cbam(convs(x)) + shortcut(x))`.
 #[derive(Module, Debug)]
 pub struct Residual {
     /// Two (basic) or three (bottleneck) convolutions, the last without ReLU.
     pub convs: Vec<ConvNormAct>,
+    /// Attention.
+    pub cbam: Option<Cbam>,
     /// 1×1 convolution where size or channels change.
     pub shortcut: Option<ConvNormAct>,
 }
@@ -250,9 +273,12 @@ impl Residual {
         convs.iter().fold(x, |x, conv| conv.forward(x))
     }
 
-    /// The last convolution and the addition.
+    /// The last convolution, the attention and the addition.
     fn finish(&self, x: Tensor<4>, inner: Tensor<4>) -> Tensor<4> {
-        let branch = self.convs[self.convs.len() - 1].forward(inner);
+        let mut branch = self.convs[self.convs.len() - 1].forward(inner);
+        if let Some(cbam) = &self.cbam {
+            branch = cbam.forward(branch);
+        }
         let shortcut = match &self.shortcut {
             Some(conv) => conv.forward(x),
             None => x,
@@ -262,14 +288,16 @@ impl Residual {
 }
 
 impl ResNet {
-    /// The map of every stage, finest first.
+    /// The stem's map (behind its ReLU, before the pooling) and that of every stage, finest first.
     ///
     /// # Shapes
     /// `[batch, input channels, height, width]` → `[batch, channels[i], height / strides[i], width / strides[i]]`, rounded
     /// up at each halving
     pub fn forward(&self, x: Tensor<4>) -> Vec<Tensor<4>> {
-        let mut x = self.pool.forward(self.stem.forward(x));
-        let mut maps = Vec::with_capacity(self.stages.len());
+        let mut x = self.stem.forward(x);
+        let mut maps = Vec::with_capacity(1 + self.stages.len());
+        maps.push(x.clone());
+        x = self.pool.forward(x);
         for (i, stage) in self.stages.iter().enumerate() {
             let (last, blocks) = stage.blocks.split_last().expect("a stage has blocks");
             for block in blocks {
@@ -307,7 +335,7 @@ mod tests {
             let encoder = golden::filled(config.init(&Device::flex()));
             let maps = encoder.forward(golden::input([1, 3, 61, 45]));
             for (i, map) in maps.into_iter().enumerate() {
-                golden::check(&format!("{name}_stride{stride}_stage{}", i + 1), map);
+                golden::check(&format!("{name}_stride{stride}_map{i}"), map);
             }
         }
     }

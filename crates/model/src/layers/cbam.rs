@@ -10,17 +10,30 @@ use super::conv_norm_act::{ConvNormAct, ConvNormActConfig};
 use super::init;
 use super::pool::{global_max, global_mean};
 
+/// Which published form of CBAM; their weights are not those of one another.
+#[derive(Config, Debug, Copy, PartialEq, Eq)]
+pub enum CbamForm {
+    /// The authors' code: biases in the channel gate, `[max, mean]` into the spatial gate, channels / reduction rounded down.
+    Official,
+    /// timm's: no biases, `[mean, max]`, rounded to the nearest.
+    Timm,
+}
+
 /// Configuration of [`Cbam`].
 #[derive(Config, Debug)]
 pub struct CbamConfig {
     /// Channels.
     pub channels: usize,
-    /// The channel gate's hidden layer has channels / reduction units.
+    /// The channel gate's hidden layer has channels / reduction units, at least one.
     #[config(default = 16)]
     pub reduction: usize,
+    /// The published form.
+    #[config(default = "CbamForm::Official")]
+    pub form: CbamForm,
 }
 
-/// CBAM (Woo et al. 2018, section 3): a channel gate, then a spatial gate, in the form of the authors' code.
+/// CBAM (Woo et al. 2018, "CBAM: Convolutional block attention module", arXiv 1807.06521, section 3): a channel gate, then a spatial
+/// gate.
 ///
 /// * channel gate: `x · sigmoid(mlp(mean over cells) + mlp(max over cells))`
 /// * spatial gate: `x · sigmoid(batch_norm(conv7×7([max over channels, mean over channels])))`
@@ -32,15 +45,22 @@ pub struct Cbam {
     pub expand: Linear,
     /// 7×7 convolution and normalisation of the spatial gate.
     pub spatial: ConvNormAct,
+    /// Whether the mean comes before the maximum in the spatial gate.
+    pub mean_first: bool,
 }
 
 impl CbamConfig {
     /// A layer with fresh weights on `device`.
     pub fn init(&self, device: &Device) -> Cbam {
-        let hidden = (self.channels / self.reduction).max(1);
+        let hidden = match self.form {
+            CbamForm::Official => self.channels / self.reduction,
+            CbamForm::Timm => (self.channels + self.reduction / 2) / self.reduction,
+        };
+        let hidden = hidden.max(1);
         let linear = |channels_in, channels_out| {
-            let config =
-                LinearConfig::new(channels_in, channels_out).with_initializer(init::he_fan_in());
+            let config = LinearConfig::new(channels_in, channels_out)
+                .with_bias(self.form == CbamForm::Official)
+                .with_initializer(init::he_fan_in());
             init::linear(config, device)
         };
         Cbam {
@@ -49,6 +69,7 @@ impl CbamConfig {
             spatial: ConvNormActConfig::new([2, 1], 7)
                 .with_activation(false)
                 .init(device),
+            mean_first: self.form == CbamForm::Timm,
         }
     }
 }
@@ -59,7 +80,11 @@ impl Cbam {
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let gate = self.mlp(global_mean(x.clone())) + self.mlp(global_max(x.clone()));
         let x = x * sigmoid(gate);
-        let pooled = Tensor::cat(vec![x.clone().max_dim(1), x.clone().mean_dim(1)], 1);
+        let mut pooled = vec![x.clone().max_dim(1), x.clone().mean_dim(1)];
+        if self.mean_first {
+            pooled.reverse();
+        }
+        let pooled = Tensor::cat(pooled, 1);
         x * sigmoid(self.spatial.forward(pooled))
     }
 
@@ -76,8 +101,24 @@ mod tests {
     use crate::golden;
 
     #[test]
-    fn pytorch_values() {
-        let layer = golden::filled(CbamConfig::new(32).init(&Device::flex()));
-        golden::check("cbam", layer.forward(golden::input([2, 32, 9, 5])));
+    fn values_and_gradients_of_both_forms() {
+        for (form, name) in [
+            (CbamForm::Official, "cbam_official"),
+            (CbamForm::Timm, "cbam_timm"),
+        ] {
+            // 40 / 16 = 2.5: the forms round it differently.
+            let config = CbamConfig::new(40).with_form(form);
+            let layer = golden::filled(config.init(&Device::flex()));
+            golden::check(name, layer.forward(golden::input([2, 40, 9, 5])));
+
+            let layer = golden::filled(config.init(&Device::flex().autodiff()));
+            let x = golden::differentiable_input([2, 40, 9, 5]);
+            let gradients = golden::loss(layer.forward(x.clone())).backward();
+            golden::check_gradient(&format!("{name}_x"), x.grad(&gradients).unwrap());
+            let reduce = layer.reduce.weight.val().grad(&gradients).unwrap();
+            golden::check_gradient(&format!("{name}_reduce"), reduce.transpose());
+            let spatial = layer.spatial.conv.weight.val().grad(&gradients).unwrap();
+            golden::check_gradient(&format!("{name}_spatial"), spatial);
+        }
     }
 }

@@ -6,6 +6,7 @@ pub mod conv3x3;
 pub mod conv_norm_act;
 pub mod depthwise_conv;
 pub mod drop_path;
+pub mod grn;
 pub(crate) mod init;
 pub mod layer_norm2d;
 pub mod layer_scale;

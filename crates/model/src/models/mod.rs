@@ -75,7 +75,7 @@ mod tests {
     use crate::config::ModelConfig;
     use crate::encoders::EncoderConfig;
     use crate::encoders::EncoderName;
-    use crate::layers::cbam::CbamConfig;
+    use crate::layers::cbam::{CbamConfig, CbamForm};
     use burn::tensor::Device;
 
     /// The encoder with the published head: mean over cells, ConvNeXt's layer normalisation, linear to 1000 classes.
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn convnext_counts() {
-        // Liu et al. 2022 (torchvision's exact figures) and timm 1.0.31.
+        // Liu et al. 2022 (torchvision's exact figures) and timm 1.0.31, its ConvNeXt given our depths and channels where it has no name.
         for (encoder, count) in [
             (EncoderName::ConvNeXtAtto, 3_695_520),
             (EncoderName::ConvNeXtFemto, 5_217_784),
@@ -102,6 +102,21 @@ mod tests {
             (EncoderName::ConvNeXtTiny, 28_589_128),
             (EncoderName::ConvNeXtSmall, 50_223_688),
             (EncoderName::ConvNeXtBase, 88_591_464),
+            (EncoderName::ConvNeXtLarge, 197_767_336),
+            (EncoderName::ConvNeXtXlarge, 350_196_968),
+            (EncoderName::ConvNeXtXtiny, 12_044_218),
+            (EncoderName::ConvNeXtShallow, 1_119_562),
+            (EncoderName::ConvNeXtV2Atto, 3_708_400),
+            (EncoderName::ConvNeXtV2Femto, 5_233_240),
+            (EncoderName::ConvNeXtV2Pico, 9_066_280),
+            (EncoderName::ConvNeXtV2Nano, 15_623_800),
+            (EncoderName::ConvNeXtV2Tiny, 28_635_496),
+            (EncoderName::ConvNeXtV2Small, 50_318_440),
+            (EncoderName::ConvNeXtV2Base, 88_717_800),
+            (EncoderName::ConvNeXtV2Large, 197_956_840),
+            (EncoderName::ConvNeXtV2Xlarge, 350_449_640),
+            (EncoderName::ConvNeXtV2Xtiny, 12_070_552),
+            (EncoderName::ConvNeXtV2Shallow, 1_124_140),
         ] {
             let expected = ParamCount {
                 trainable: count,
@@ -117,13 +132,17 @@ mod tests {
         assert_eq!(classifier(EncoderName::ResNet18).trainable, 11_689_512);
         assert_eq!(classifier(EncoderName::ResNet34).trainable, 21_797_672);
         assert_eq!(classifier(EncoderName::ResNet50).trainable, 25_557_032);
+        assert_eq!(classifier(EncoderName::ResNet101).trainable, 44_549_160);
         assert_eq!(classifier(EncoderName::ResNet50Keras).total(), 25_636_712);
+        assert_eq!(classifier(EncoderName::ResNet101Keras).total(), 44_707_176);
     }
 
     #[test]
     fn cbam_count() {
-        let cbam = CbamConfig::new(256).init(&Device::flex());
-        assert_eq!(ParamCount::of(&cbam).trainable, 8_564);
+        for (form, count) in [(CbamForm::Official, 8_564), (CbamForm::Timm, 8_292)] {
+            let cbam = CbamConfig::new(256).with_form(form).init(&Device::flex());
+            assert_eq!(ParamCount::of(&cbam).trainable, count);
+        }
     }
 
     #[test]

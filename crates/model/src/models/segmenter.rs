@@ -19,7 +19,9 @@ use crate::ops::conv2d;
 pub struct Segmenter {
     /// Feature maps of the input.
     pub encoder: Encoder,
-    /// From the first and the last feature map to one at stride 4.
+    /// Index of the encoder's map at stride 4.
+    pub low: usize,
+    /// From the maps at stride 4 and at the output stride to one at stride 4.
     pub decoder: DeepLabV3Plus,
     /// Refinement at full resolution.
     pub refinement: Option<FullResolution>,
@@ -40,8 +42,10 @@ impl ModelConfig {
         self.validate()?;
         let encoder = self.encoder_config();
         let (channels, strides) = (encoder.channels(), encoder.strides());
-        let stages = channels.len();
-        let decoder = DeepLabV3PlusConfig::new(self.variant, channels[0], channels[stages - 1])
+        let last = channels.len() - 1;
+        let low = strides.iter().position(|stride| *stride == 4);
+        let low = low.expect("every encoder has a map at stride 4");
+        let decoder = DeepLabV3PlusConfig::new(self.variant, channels[low], channels[last])
             .with_channels(self.decoder_channels)
             .with_output_stride(self.output_stride)
             .with_cbam(self.cbam);
@@ -53,11 +57,12 @@ impl ModelConfig {
             .with_initializer(init::he_fan_in());
         let model = Segmenter {
             encoder: encoder.init(device),
+            low,
             decoder: decoder.init(device),
             refinement: refinement.map(|config| config.init(device)),
             head: init::conv2d(head, device),
             input_upsampling: self.input_upsampling,
-            multiple: (strides[stages - 1] / self.input_upsampling).max(1),
+            multiple: (strides[last] / self.input_upsampling).max(1),
         };
         draw_initial_values(&model);
         Ok(model)
@@ -82,7 +87,7 @@ impl Segmenter {
         let maps = self
             .encoder
             .forward(repeat_nearest(x.clone(), self.input_upsampling));
-        let (low, high) = (maps[0].clone(), maps[maps.len() - 1].clone());
+        let (low, high) = (maps[self.low].clone(), maps[maps.len() - 1].clone());
         drop(maps);
         let coarse = self.decoder.forward(low, high);
         let logits = match &self.refinement {

@@ -1,52 +1,16 @@
 #!/usr/bin/env python3
-"""Reference values for the tests of pluvial-model, from torchvision, timm, PyTorch and Keras.
+"""Reference values of layers and networks from torchvision, timm, PyTorch and Keras; see common.py.
 
-    python3 make_goldens.py pytorch   # writes pytorch.json (torch, torchvision, timm)
-    python3 make_goldens.py keras     # writes keras.json (keras, tensorflow)
-
-Weights and inputs are not stored: both sides compute them from the same integer hash (`sequence` here, `golden.rs` there),
-tensor after tensor in the order of our modules' fields. Stored are up to 400 evenly spaced values of each output.
+    python3 make_goldens.py pytorch   # writes pytorch.safetensors (torch, torchvision, timm)
+    python3 make_goldens.py keras     # writes keras.safetensors (keras, tensorflow)
 """
 
-import json
 import math
 import sys
-from pathlib import Path
 
 import numpy as np
 
-INPUT = 1_000_000  # index of the input tensor
-
-
-def sequence(index, count):
-    """`count` values in [-1, 1) of tensor number `index`."""
-    x = (np.arange(count, dtype=np.uint64) * 747796405 + index * 2891336453 + 1) & 0xFFFFFFFF
-    for shift, factor in ((16, 0x45D9F3B), (15, 0x2C1B3C6D), (16, 1)):
-        x = ((x ^ (x >> shift)) * factor) & 0xFFFFFFFF
-    return x.astype(np.float64) / 2**31 - 1
-
-
-def tensor(index, shape, kind):
-    """Values in PyTorch's layout; `kind` as named in golden.rs."""
-    u = sequence(index, math.prod(shape)).reshape(shape)
-    if kind == "weight":
-        return (u * math.sqrt(3 / math.prod(shape[1:]))).astype(np.float32)
-    base = {"gamma": 1.0, "running_var": 1.0}.get(kind, 0.0)
-    return (base + 0.2 * u).astype(np.float32)
-
-
-def samples(y):
-    y = np.asarray(y, dtype=np.float32)
-    step = -(-y.size // 400)
-    return {"shape": list(y.shape), "step": step, "values": [float(f"{v:.7g}") for v in y.ravel()[::step]]}
-
-
-def write(name, goldens):
-    path = Path(__file__).with_name(name)
-    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in goldens.items()]
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-    for key, value in goldens.items():
-        print(key, value["shape"], "max |y| of samples", max(map(abs, value["values"])))
+from common import INPUT, Goldens, fill, loss, sequence, tensor, x
 
 
 def pytorch():
@@ -55,37 +19,17 @@ def pytorch():
     import torch.nn as nn
     import torch.nn.functional as F
     import torchvision
+    from timm.layers.cbam import CbamModule
+    from timm.layers.grn import GlobalResponseNorm
 
-    def fill(*modules):
-        """Fills convolutions, linear layers, normalisations and γ in the order given."""
-        index = 0
+    goldens = Goldens()
+    keep = goldens.keep
 
-        def put(parameter, kind):
-            nonlocal index
-            parameter.data.copy_(torch.from_numpy(tensor(index, tuple(parameter.shape), kind)))
-            index += 1
-
-        for module in modules:
-            if module is None or isinstance(module, nn.Identity):
-                continue
-            if isinstance(module, nn.Parameter):
-                put(module, "gamma")
-                continue
-            norm = isinstance(module, (nn.BatchNorm2d, nn.LayerNorm))
-            put(module.weight, "gamma" if norm else "weight")
-            if module.bias is not None:
-                put(module.bias, "bias")
-            if isinstance(module, nn.BatchNorm2d):
-                put(module.running_mean, "running_mean")
-                put(module.running_var, "running_var")
-
-    def x(*shape):
-        return torch.from_numpy(sequence(INPUT, math.prod(shape)).astype(np.float32).reshape(shape))
-
-    goldens = {}
-
-    def keep(name, y):
-        goldens[name] = samples(y.detach().numpy())
+    def gradients(name, y, **parameters):
+        """Keeps `y` and the gradients of `loss(y)` by the parameters."""
+        keep(name, y)
+        for key, gradient in zip(parameters, torch.autograd.grad(loss(y), list(parameters.values()))):
+            keep(f"{name}_{key}", gradient)
 
     for height, width in ((10, 13), (5, 7), (3, 4), (20, 28)):
         keep(f"resize_{height}x{width}", F.interpolate(x(2, 3, 5, 7), size=(height, width), mode="bilinear", align_corners=False))
@@ -120,20 +64,41 @@ def pytorch():
     for name, stride, dilate in (("resnet18", 32, None), ("resnet50", 32, None), ("resnet50", 8, [False, True, True])):
         net = getattr(torchvision.models, name)(weights=None, replace_stride_with_dilation=dilate).eval()
         fill(*resnet_parts(net))
-        y = net.maxpool(net.relu(net.bn1(net.conv1(x(1, 3, 61, 45)))))
+        y = net.relu(net.bn1(net.conv1(x(1, 3, 61, 45))))
+        keep(f"{name}_stride{stride}_map0", y)
+        y = net.maxpool(y)
         for i, layer in enumerate((net.layer1, net.layer2, net.layer3, net.layer4)):
             y = layer(y)
-            keep(f"{name}_stride{stride}_stage{i + 1}", y)
+            keep(f"{name}_stride{stride}_map{i + 1}", y)
 
-    # CBAM, Woo et al. 2018, equations 1-3; the normalisation is in the authors' code.
-    c, r = 32, 16
-    fc1, fc2, conv, bn = nn.Linear(c, c // r), nn.Linear(c // r, c), nn.Conv2d(2, 1, 7, padding=3, bias=False), nn.BatchNorm2d(1).eval()
+    # CBAM, Woo et al. 2018, equations 1-3; the normalisation and the order of the pooled maps are those of the authors' code.
+    c, r = 40, 16
+    fc1, fc2, conv, bn = nn.Linear(c, c // r), nn.Linear(c // r, c), nn.Conv2d(2, 1, 7, padding=3, bias=False), nn.BatchNorm2d(1)
     fill(fc1, fc2, conv, bn)
-    y = x(2, c, 9, 5)
-    gate = sum(fc2(torch.relu(fc1(pooled))) for pooled in (y.mean((2, 3)), y.amax((2, 3))))
-    y = y * torch.sigmoid(gate)[:, :, None, None]
-    y = y * torch.sigmoid(bn(conv(torch.stack([y.amax(1), y.mean(1)], 1))))
-    keep("cbam", y)
+
+    def official(y):
+        gate = sum(fc2(torch.relu(fc1(pooled))) for pooled in (y.mean((2, 3)), y.amax((2, 3))))
+        y = y * torch.sigmoid(gate)[:, :, None, None]
+        return y * torch.sigmoid(bn(conv(torch.stack([y.amax(1), y.mean(1)], 1))))
+
+    cbam = CbamModule(c)
+    fill(cbam.channel.fc1, cbam.channel.fc2, cbam.spatial.conv.conv, cbam.spatial.conv.bn)
+    for name, layer, norm, reduce, spatial in (
+        ("cbam_official", official, bn, fc1.weight, conv.weight),
+        ("cbam_timm", cbam, cbam.spatial.conv.bn, cbam.channel.fc1.weight, cbam.spatial.conv.conv.weight),
+    ):
+        norm.eval()
+        keep(name, layer(x(2, c, 9, 5)))
+        norm.train()
+        y = x(2, c, 9, 5).requires_grad_()
+        for key, gradient in zip(("x", "reduce", "spatial"), torch.autograd.grad(loss(layer(y)), (y, reduce, spatial))):
+            keep(f"{name}_{key}", gradient.flatten(1) if key == "reduce" else gradient)
+
+    # GRN: cells in rows on our side.
+    grn = GlobalResponseNorm(6)
+    fill((grn.weight, "gamma"), (grn.bias, "bias"))
+    y = x(2, 3, 5, 6).requires_grad_()
+    gradients("grn", grn(y), x=y, gamma=grn.weight)
 
     # DeepLabV3+ of the paper on given maps: separable pyramid and decoder.
     def unit(i, o, k=1, d=1, groups=1):
@@ -155,7 +120,7 @@ def pytorch():
     y = F.interpolate(y, size=(30, 22), mode="bilinear", align_corners=False)
     keep("deeplab_paper", run(fuse, torch.cat([y, run(low, low_map)], 1)))
 
-    write("pytorch.json", goldens)
+    goldens.write("pytorch.safetensors")
 
 
 def keras():
@@ -212,7 +177,9 @@ def keras():
         layer.set_weights(values)
     x = sequence(INPUT, 8 * height * width).astype(np.float32).reshape(1, 8, height, width)
     y = model(np.transpose(x, (0, 2, 3, 1)), training=False)
-    write("keras.json", {"deeplab_keras": samples(np.transpose(y, (0, 3, 1, 2)))})
+    goldens = Goldens()
+    goldens.keep("deeplab_keras", np.transpose(y, (0, 3, 1, 2)))
+    goldens.write("keras.safetensors")
 
 
 {"pytorch": pytorch, "keras": keras}[sys.argv[1]]()
