@@ -1,10 +1,9 @@
 //! Configuration of a network: saved beside its weights, it rebuilds it.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::decoders::deeplab_v3_plus::DeepLabVariant;
-use crate::encoders::resnet::{ResNetForm, ResNetTap};
-use crate::encoders::{EncoderConfig, EncoderName};
+use crate::models::segmenter::SegmenterConfig;
 
 /// What is wrong with the description of a network.
 #[derive(Debug, thiserror::Error)]
@@ -12,77 +11,32 @@ pub enum ModelError {
     /// No such name.
     #[error("unknown {what} \"{name}\"; nearest: {}", .nearest.join(", "))]
     UnknownName {
-        /// What the name should have been of: "model" or "encoder".
+        /// What the name should have been of: "model", "encoder" or "decoder".
         what: &'static str,
         /// The name given.
         name: String,
         /// The names most like it.
         nearest: Vec<String>,
     },
-    /// A value out of range.
+    /// A value out of range, or one that contradicts another.
     #[error("model {field} = {value}: {reason}")]
     Invalid {
-        /// The field of [`ModelConfig`].
+        /// The field of the configuration.
         field: &'static str,
         /// Its value.
-        value: usize,
+        value: String,
         /// What it should be.
-        reason: &'static str,
+        reason: String,
     },
-    /// The drop-path rate is out of range.
-    #[error("model drop_path = {0}: must be in [0, 1)")]
-    DropPath(f64),
 }
 
-/// The decoder variants by the first half of a model's name.
-const DECODERS: [(DeepLabVariant, &str); 2] = [
-    (DeepLabVariant::Paper, "deeplabv3plus"),
-    (DeepLabVariant::Keras, "deeplabv3plus_keras"),
-];
-
-/// A segmentation network, [`Segmenter`](crate::models::segmenter::Segmenter).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ModelConfig {
-    /// Name of the encoder, such as `convnext_atto`.
-    pub encoder: EncoderName,
-    /// Which published DeepLabV3+: `paper` or `keras`. With `resnet50_keras` the latter takes its maps inside the
-    /// bottlenecks, as the published rainfall model; with other encoders it takes the stages' outputs.
-    pub variant: DeepLabVariant,
-    /// Channels of the input.
-    pub input_channels: usize,
-    /// Logits of each cell: 2 (dry, wet) or 1 (wet).
-    pub output_channels: usize,
-    /// Stride of the encoder's last map: 16 or 8.
-    pub output_stride: usize,
-    /// Factor by which the encoder's input is enlarged (nearest cell): 1, or the published rainfall model's 2.
-    pub input_upsampling: usize,
-    /// Channels of the pyramid and the decoder; 256 in all publications.
-    pub decoder_channels: usize,
-    /// CBAM attention in the decoder.
-    pub cbam: bool,
-    /// Channels of the refinement at full resolution; none: the logits are enlarged from stride 4.
-    pub refinement_channels: Option<usize>,
-    /// Drop-path rate of a ConvNeXt; none: the published rate of its size (0 below tiny).
-    pub drop_path: Option<f64>,
-}
-
-impl Default for ModelConfig {
-    /// `deeplabv3plus-convnext_atto` with the 8 channels of the published data set.
-    fn default() -> Self {
-        Self {
-            encoder: EncoderName::ConvNeXtAtto,
-            variant: DeepLabVariant::Paper,
-            input_channels: 8,
-            output_channels: 2,
-            output_stride: 16,
-            input_upsampling: 1,
-            decoder_channels: 256,
-            cbam: false,
-            refinement_channels: None,
-            drop_path: None,
-        }
-    }
+/// Any network of this crate. In JSON and TOML the fields of the network stand beside `model = "segmenter"`, which may
+/// be left out.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "model", rename_all = "snake_case")]
+pub enum ModelConfig {
+    /// From a map to a map.
+    Segmenter(SegmenterConfig),
 }
 
 impl ModelConfig {
@@ -91,110 +45,46 @@ impl ModelConfig {
     /// # Errors
     /// [`ModelError::UnknownName`], with the nearest names.
     pub fn from_name(name: &str) -> Result<Self, ModelError> {
-        let parts = name.split_once('-').and_then(|(decoder, encoder)| {
-            let (variant, _) = DECODERS.iter().find(|(_, known)| *known == decoder)?;
-            Some((*variant, encoder.parse().ok()?))
-        });
-        let (variant, encoder) =
-            parts.ok_or_else(|| unknown("model", name, Self::names().into_iter()))?;
-        Ok(Self {
-            encoder,
-            variant,
-            ..Self::default()
-        })
+        let segmenter = SegmenterConfig::parse_name(name).map(Self::Segmenter);
+        segmenter.ok_or_else(|| unknown("model", name, Self::names()))
     }
 
     /// All names that [`Self::from_name`] knows.
     pub fn names() -> Vec<String> {
-        let names = DECODERS.iter().flat_map(|(_, decoder)| {
-            let encoders = EncoderName::ALL.iter();
-            encoders.map(move |(_, encoder)| format!("{decoder}-{encoder}"))
-        });
-        names.collect()
+        SegmenterConfig::names()
     }
 
-    /// The name that gives this configuration's encoder and variant.
+    /// The name that gives this configuration's network.
     pub fn name(&self) -> String {
-        let decoder = DECODERS
-            .iter()
-            .find(|(variant, _)| *variant == self.variant);
-        format!("{}-{}", decoder.map_or("", |(_, name)| name), self.encoder)
+        match self {
+            Self::Segmenter(config) => config.name(),
+        }
     }
 
-    /// Checks the ranges of all fields.
+    /// Checks the ranges of all fields, and that they do not contradict each other.
     ///
     /// # Errors
-    /// [`ModelError::Invalid`] or [`ModelError::DropPath`] for the first that is out of range.
+    /// [`ModelError::Invalid`] for the first that is wrong.
     pub fn validate(&self) -> Result<(), ModelError> {
-        let refinement = self.refinement_channels.unwrap_or(1);
-        let positive = "must be at least 1";
-        let checks = [
-            (
-                "input_channels",
-                self.input_channels,
-                self.input_channels > 0,
-                positive,
-            ),
-            (
-                "output_channels",
-                self.output_channels,
-                matches!(self.output_channels, 1 | 2),
-                "must be 1 or 2",
-            ),
-            (
-                "output_stride",
-                self.output_stride,
-                matches!(self.output_stride, 8 | 16),
-                "must be 8 or 16",
-            ),
-            (
-                "input_upsampling",
-                self.input_upsampling,
-                matches!(self.input_upsampling, 1 | 2),
-                "must be 1 or 2",
-            ),
-            (
-                "decoder_channels",
-                self.decoder_channels,
-                self.decoder_channels > 0,
-                positive,
-            ),
-            ("refinement_channels", refinement, refinement > 0, positive),
-        ];
-        for (field, value, ok, reason) in checks {
-            if !ok {
-                return Err(ModelError::Invalid {
-                    field,
-                    value,
-                    reason,
-                });
-            }
-        }
-        match self.drop_path {
-            Some(rate) if !(0.0..1.0).contains(&rate) => Err(ModelError::DropPath(rate)),
-            _ => Ok(()),
+        match self {
+            Self::Segmenter(config) => config.validate(),
         }
     }
+}
 
-    /// The encoder as the decoder needs it: cut behind the stage that the variant uses, at the output stride.
-    pub(crate) fn encoder_config(&self) -> EncoderConfig {
-        let stages = match self.variant {
-            DeepLabVariant::Paper => 4,
-            DeepLabVariant::Keras => 3,
-        };
-        let mut config = self.encoder.config(self.input_channels);
-        if let Some(rate) = self.drop_path {
-            config = config.with_drop_path(rate);
-        }
-        if let EncoderConfig::ResNet(resnet) = &mut config
-            && resnet.form == ResNetForm::Keras
-            && self.variant == DeepLabVariant::Keras
+impl<'de> Deserialize<'de> for ModelConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut fields = serde_json::Map::deserialize(deserializer)?;
+        let kind = fields.remove("model");
+        let fields = serde_json::Value::Object(fields);
+        let config = match kind
+            .as_ref()
+            .map_or(Some("segmenter"), |kind| kind.as_str())
         {
-            resnet.tap = ResNetTap::InsideLastBottleneck;
-        }
-        config
-            .truncated(stages)
-            .with_output_stride(self.output_stride)
+            Some("segmenter") => serde_json::from_value(fields).map(Self::Segmenter),
+            _ => return Err(D::Error::custom("unknown model: expected segmenter")),
+        };
+        config.map_err(D::Error::custom)
     }
 }
 
@@ -202,9 +92,9 @@ impl ModelConfig {
 pub(crate) fn unknown(
     what: &'static str,
     name: &str,
-    known: impl Iterator<Item = String>,
+    known: impl IntoIterator<Item = String>,
 ) -> ModelError {
-    let mut known: Vec<String> = known.collect();
+    let mut known: Vec<String> = known.into_iter().collect();
     known.sort_by_cached_key(|known| strsim::damerau_levenshtein(known, name));
     known.truncate(3);
     ModelError::UnknownName {
@@ -214,6 +104,23 @@ pub(crate) fn unknown(
     }
 }
 
+/// [`ModelError::Invalid`] unless `ok`.
+pub(crate) fn require(
+    ok: bool,
+    field: &'static str,
+    value: impl ToString,
+    reason: impl Into<String>,
+) -> Result<(), ModelError> {
+    if ok {
+        return Ok(());
+    }
+    Err(ModelError::Invalid {
+        field,
+        value: value.to_string(),
+        reason: reason.into(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,7 +128,11 @@ mod tests {
     #[test]
     fn every_name_gives_its_configuration() {
         for name in ModelConfig::names() {
-            assert_eq!(ModelConfig::from_name(&name).unwrap().name(), name);
+            let config = ModelConfig::from_name(&name).unwrap();
+            assert_eq!(config.name(), name);
+            config.validate().unwrap();
+            let json = serde_json::to_string(&config).unwrap();
+            assert_eq!(serde_json::from_str::<ModelConfig>(&json).unwrap(), config);
         }
     }
 
@@ -238,37 +149,30 @@ mod tests {
     }
 
     #[test]
-    fn json_round_trip() {
-        let config = ModelConfig {
-            refinement_channels: Some(24),
-            cbam: true,
-            ..ModelConfig::from_name("deeplabv3plus_keras-resnet50_keras").unwrap()
-        };
+    fn a_configuration_is_flat_and_a_segmenter_unless_it_says_otherwise() {
+        let config = ModelConfig::from_name("deeplabv3plus_keras-resnet50_keras").unwrap();
         let json = serde_json::to_string(&config).unwrap();
         assert!(
-            json.contains(r#""encoder":"resnet50_keras","variant":"keras""#),
+            json.starts_with(
+                r#"{"model":"segmenter","encoder":"resnet50_keras","decoder":"deeplabv3plus_keras""#
+            ),
             "{json}"
         );
-        assert_eq!(serde_json::from_str::<ModelConfig>(&json).unwrap(), config);
-        let error =
-            serde_json::from_str::<ModelConfig>(r#"{"encoder":"convnext_ato"}"#).unwrap_err();
-        assert!(
-            error.to_string().contains("nearest: convnext_atto"),
-            "{error}"
-        );
-        assert!(serde_json::from_str::<ModelConfig>(r#"{"encodr":"convnext_atto"}"#).is_err());
-    }
-
-    #[test]
-    fn out_of_range_is_refused() {
-        let config = ModelConfig {
-            output_stride: 12,
-            ..ModelConfig::default()
-        };
-        let error = config.validate().unwrap_err();
+        let untagged = json.replace(r#""model":"segmenter","#, "");
         assert_eq!(
-            error.to_string(),
-            "model output_stride = 12: must be 8 or 16"
+            serde_json::from_str::<ModelConfig>(&untagged).unwrap(),
+            config
         );
+        let message = |json| {
+            serde_json::from_str::<ModelConfig>(json)
+                .unwrap_err()
+                .to_string()
+        };
+        let error = message(r#"{"encoder":"convnext_ato"}"#);
+        assert!(error.contains("nearest: convnext_atto"), "{error}");
+        let error = message(r#"{"encodr":"convnext_atto"}"#);
+        assert!(error.contains("unknown field `encodr`"), "{error}");
+        let error = message(r#"{"model":"segmentor"}"#);
+        assert!(error.contains("expected segmenter"), "{error}");
     }
 }

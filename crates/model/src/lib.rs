@@ -15,4 +15,4 @@ pub mod models;
 pub mod ops;
 
 pub use config::{ModelConfig, ModelError};
-pub use models::segmenter::Segmenter;
+pub use models::segmenter::{Segmenter, SegmenterConfig};

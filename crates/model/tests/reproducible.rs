@@ -4,19 +4,19 @@
 
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor};
-use pluvial_model::ModelConfig;
+use pluvial_model::SegmenterConfig;
 
 /// Losses of three steps with drop path from a seed.
 fn run(seed: u64) -> Vec<f32> {
     let device = Device::flex().autodiff();
     device.seed(seed);
-    let config = ModelConfig {
+    let config = SegmenterConfig {
         input_channels: 3,
-        decoder_channels: 16,
+        decoder_channels: Some(16),
         refinement_channels: Some(8),
         cbam: true,
         drop_path: Some(0.3),
-        ..ModelConfig::default()
+        ..SegmenterConfig::default()
     };
     let mut model = config.init(&device).unwrap();
     let x = Tensor::<4>::random([3, 3, 45, 61], Distribution::Normal(0.0, 1.0), &device);

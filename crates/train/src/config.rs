@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use pluvial_data::loader::OnBadRecord;
 use pluvial_data::transform::Channel;
-use pluvial_model::ModelConfig;
+use pluvial_model::SegmenterConfig;
 use pluvial_model::losses::{CrossEntropyDice, LossConfig};
+use pluvial_model::models::segmenter::Head;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -23,7 +24,7 @@ pub struct Config {
     /// What is learned from.
     pub data: DataConfig,
     /// The network. Its `input_channels` follow from `data.channels`.
-    pub model: ModelConfig,
+    pub model: SegmenterConfig,
     /// The loss.
     pub loss: LossConfig,
     /// The optimizer and its schedule.
@@ -39,10 +40,10 @@ impl Default for Config {
             seed: 1,
             device: DeviceChoice::Auto,
             data: DataConfig::default(),
-            model: ModelConfig {
-                decoder_channels: 64,
+            model: SegmenterConfig {
+                decoder_channels: Some(64),
                 refinement_channels: Some(16),
-                ..ModelConfig::default()
+                ..SegmenterConfig::default()
             },
             loss: LossConfig::CrossEntropyDice(CrossEntropyDice::default()),
             optim: OptimConfig::default(),
@@ -251,6 +252,11 @@ impl Config {
             bail!("data.channels is empty: the network needs an input");
         }
         self.model.validate()?;
+        if self.model.head == Head::Depth {
+            bail!(
+                "model.head is depth: this program learns wet and dry, so it is two_class or one_logit here"
+            );
+        }
         self.loss.validate()?;
         Ok(())
     }
@@ -358,6 +364,15 @@ mod tests {
         assert_eq!(config.model.refinement_channels, Some(16));
         let plain = load("", &["model.refinement_channels=none"]).unwrap();
         assert_eq!(plain.model.refinement_channels, None);
+        let named = r#"model={ encoder = "resnet18", decoder = "deeplabv3plus_keras" }"#;
+        let named = load("[model]\noutput_stride = 8\n", &[named])
+            .unwrap()
+            .model;
+        assert_eq!(named.name(), "deeplabv3plus_keras-resnet18");
+        assert_eq!(
+            (named.output_stride, named.decoder_channels),
+            (Some(8), Some(64))
+        );
         let again: Config = toml::from_str(&config.to_toml().unwrap()).unwrap();
         assert_eq!(again, config);
     }
@@ -383,6 +398,8 @@ mod tests {
         assert!(error.contains("data.batch_size is 0"), "{error}");
         let error = message("[data\n", &[]);
         assert!(error.contains("line 1"), "{error}");
+        let error = message("[model]\nhead = \"depth\"\n", &[]);
+        assert!(error.contains("model.head is depth"), "{error}");
         assert!(message("", &["optim.beta_1=fast"]).contains("beta_1=fast"));
     }
 }

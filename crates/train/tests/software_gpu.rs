@@ -12,10 +12,12 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::conv::Conv2dConfig;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use pluvial_model::decoders::Decoder;
 use pluvial_model::decoders::deeplab_v3_plus::{DeepLabV3PlusConfig, DeepLabVariant};
 use pluvial_model::decoders::full_resolution::FullResolutionConfig;
 use pluvial_model::encoders::Encoder;
 use pluvial_model::encoders::convnext::ConvNeXtConfig;
+use pluvial_model::layers::cbam::CbamConfig;
 use pluvial_model::losses::LossConfig;
 use pluvial_model::models::segmenter::Segmenter;
 use pluvial_train::config::OptimConfig;
@@ -45,14 +47,15 @@ fn tiny_segmenter(device: &Device) -> Segmenter {
     let decoder = DeepLabV3PlusConfig::new(DeepLabVariant::Paper, WIDTH, WIDTH)
         .with_channels(WIDTH)
         .with_low_channels(WIDTH)
-        .with_output_stride(8)
-        .with_cbam(true);
+        .with_output_stride(8);
     let refinement = FullResolutionConfig::new(INPUT_CHANNELS, WIDTH, WIDTH);
     Segmenter {
         encoder: Encoder::ConvNeXt(encoder.init(device)),
-        decoder: decoder.init(device),
+        decoder: Decoder::DeepLabV3Plus(decoder.init(device)),
+        cbam: Some(CbamConfig::new(WIDTH).init(device)),
         refinement: Some(refinement.init(device)),
         head: Conv2dConfig::new([WIDTH, 2], [1, 1]).init(device),
+        depth: false,
         input_upsampling: 1,
         multiple: 8,
     }

@@ -7,7 +7,6 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::layers::aspp::{Aspp, AsppConfig};
-use crate::layers::cbam::{Cbam, CbamConfig};
 use crate::layers::conv_norm_act::{ConvNormAct, ConvNormActConfig};
 use crate::layers::conv3x3::Conv3x3;
 use crate::layers::resize::resize_bilinear;
@@ -41,9 +40,9 @@ pub struct DeepLabV3PlusConfig {
     /// Stride of the encoder's last map, in input cells: 16, or 8 with doubled dilations.
     #[config(default = 16)]
     pub output_stride: usize,
-    /// Attention behind the two fusing convolutions.
-    #[config(default = false)]
-    pub cbam: bool,
+    /// Index of the map at stride 4 among the encoder's.
+    #[config(default = 0)]
+    pub low_map: usize,
 }
 
 /// Atrous pyramid on the encoder's last map, enlarged bilinearly, concatenated with the reduced map at stride 4 and fused
@@ -56,8 +55,8 @@ pub struct DeepLabV3Plus {
     pub low: ConvNormAct,
     /// Two 3×3 convolutions.
     pub fuse: Vec<Conv3x3>,
-    /// Attention.
-    pub cbam: Option<Cbam>,
+    /// Index of the map at stride 4 among the encoder's.
+    pub low_map: usize,
 }
 
 impl DeepLabV3PlusConfig {
@@ -86,48 +85,45 @@ impl DeepLabV3PlusConfig {
                 .with_epsilon(epsilon)
                 .init(device),
             fuse: fuse.into(),
-            cbam: self
-                .cbam
-                .then(|| CbamConfig::new(self.channels).init(device)),
+            low_map: self.low_map,
         }
     }
 }
 
 impl DeepLabV3Plus {
     /// # Shapes
-    /// `low` `[batch, low channels in, height / 4, width / 4]` and `high` `[batch, high channels in, h, w]`
-    /// → `[batch, channels, height / 4, width / 4]`
-    pub fn forward(&self, low: Tensor<4>, high: Tensor<4>) -> Tensor<4> {
+    /// The encoder's maps, finest first: the one at stride 4 `[batch, low channels in, height / 4, width / 4]` and the last
+    /// `[batch, high channels in, h, w]` are used → `[batch, channels, height / 4, width / 4]`
+    pub fn forward(&self, mut maps: Vec<Tensor<4>>) -> Tensor<4> {
+        let high = maps.pop().expect("the encoder has maps");
+        let low = maps.swap_remove(self.low_map);
+        drop(maps);
         let [_, _, height, width] = low.dims();
         let high = resize_bilinear(self.aspp.forward(high), [height, width]);
         let x = Tensor::cat(vec![high, self.low.forward(low)], 1);
-        let x = self.fuse.iter().fold(x, |x, conv| conv.forward(x));
-        match &self.cbam {
-            Some(cbam) => cbam.forward(x),
-            None => x,
-        }
+        self.fuse.iter().fold(x, |x, conv| conv.forward(x))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ModelConfig;
     use crate::golden;
+    use crate::models::segmenter::SegmenterConfig;
 
     #[test]
     fn paper_variant_has_pytorch_values() {
         let config = DeepLabV3PlusConfig::new(DeepLabVariant::Paper, 7, 10).with_channels(12);
         let decoder = golden::filled(config.init(&Device::flex()));
         let (low, high) = ([2, 7, 30, 22], [2, 10, 15, 11]);
-        let y = decoder.forward(golden::input(low), golden::input(high));
+        let y = decoder.forward(vec![golden::input(low), golden::input(high)]);
         golden::check("deeplab_paper", y);
     }
 
     #[test]
     fn keras_variant_has_keras_values() {
         // The whole published network on keras.applications' ResNet-50.
-        let config = ModelConfig::from_name("deeplabv3plus_keras-resnet50_keras").unwrap();
+        let config = SegmenterConfig::from_name("deeplabv3plus_keras-resnet50_keras").unwrap();
         let model = golden::filled(config.init(&Device::flex()).unwrap());
         golden::check(
             "deeplab_keras",

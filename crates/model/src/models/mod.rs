@@ -72,10 +72,10 @@ mod tests {
     //! Published parameter counts. Modules are described but never drawn, so large ones cost nothing here.
 
     use super::ParamCount;
-    use crate::config::ModelConfig;
     use crate::encoders::EncoderConfig;
     use crate::encoders::EncoderName;
     use crate::layers::cbam::{CbamConfig, CbamForm};
+    use crate::models::segmenter::SegmenterConfig;
     use burn::tensor::Device;
 
     /// The encoder with the published head: mean over cells, ConvNeXt's layer normalisation, linear to 1000 classes.
@@ -157,11 +157,11 @@ mod tests {
     }
 
     fn segmenter(name: &str, input_channels: usize) -> ParamCount {
-        let config = ModelConfig {
+        let config = SegmenterConfig {
             input_channels,
-            ..ModelConfig::from_name(name).unwrap()
+            ..SegmenterConfig::from_name(name).unwrap()
         };
-        ParamCount::of(&config.init(&Device::flex()).unwrap())
+        ParamCount::of(&config.init_lazily(&Device::flex()).unwrap())
     }
 
     #[test]

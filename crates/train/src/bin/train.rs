@@ -82,10 +82,11 @@ impl Args {
             settings.push(format!("data.recipe={}", path(recipe)?));
         }
         if let Some(name) = &self.model {
-            let named = pluvial_model::ModelConfig::from_name(name)?;
-            settings.push(format!("model.encoder={}", named.encoder));
-            let variant = toml::Value::try_from(named.variant)?;
-            settings.push(format!("model.variant={variant}"));
+            let named = pluvial_model::SegmenterConfig::from_name(name)?;
+            settings.push(format!(
+                "model={{ encoder = \"{}\", decoder = \"{}\" }}",
+                named.encoder, named.decoder
+            ));
         }
         let numbers = [
             ("train.epochs", self.epochs.map(|v| v.to_string())),
