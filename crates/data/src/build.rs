@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, Array3, ArrayView2, Axis, Zip};
-use pluvial_hydro::{Domain, HydroError, Manning, Solver};
+use pluvial_hydro::{Domain, HydroError, Parameter, Solver};
 use rand::Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -399,8 +399,10 @@ fn build_event(
     let domain = Domain {
         bed_m: bed_m.clone(),
         cell_size_m: recipe.grid.cell_size_m,
-        manning: Manning::Uniform(recipe.hydro.manning),
+        manning: Parameter::Uniform(recipe.hydro.manning),
         edge: recipe.hydro.edge,
+        boundaries: Vec::new(),
+        infiltration: recipe.hydro.infiltration.clone(),
     };
     let mut solver = Solver::new(domain, recipe.hydro.solver.clone()).map_err(simulation)?;
     let mut rain = open_rain(recipe, event)?;

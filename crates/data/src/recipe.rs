@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use pluvial_hydro::{Edge, SolverConfig};
+use pluvial_hydro::{Edge, Infiltration, SolverConfig};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -18,7 +18,7 @@ use crate::radar::storms::StormConfig;
 use crate::terrain::TerrainConfig;
 
 /// Part of every recipe's hash: raise it when the same recipe comes to give other data.
-const BUILDER_VERSION: u32 = 2;
+const BUILDER_VERSION: u32 = 3;
 
 /// How a dataset is made. See `datasets/*.toml` for commented examples.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -187,7 +187,10 @@ pub struct HydroRecipe {
     pub manning: f64,
     /// What happens at the edge of the terrain. Default free outflow at a slope of 0.002.
     pub edge: Edge,
-    /// Numerical settings and infiltration.
+    /// What the ground takes up, as `infiltration.constant.mm_per_h = 2.0`, or `infiltration.green_ampt` with
+    /// `conductivity_mm_per_h`, `suction_head_mm` and `moisture_deficit`. Default `"none"`.
+    pub infiltration: Infiltration,
+    /// Numerical settings.
     pub solver: SolverConfig,
 }
 
@@ -196,6 +199,7 @@ impl Default for HydroRecipe {
         Self {
             manning: 0.05,
             edge: Edge::FreeOutflow { slope: 0.002 },
+            infiltration: Infiltration::None,
             solver: SolverConfig::default(),
         }
     }

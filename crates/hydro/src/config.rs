@@ -17,8 +17,18 @@ pub struct SolverConfig {
     pub dry_depth_m: f64,
     /// Largest time step in s, positive: shallow water would allow longer ones than rain should be gathered in. Default 60.
     pub max_timestep_s: f64,
-    /// Constant loss to the ground in mm/h, taken only from water that is there. Default 0.
-    pub infiltration_mm_per_h: f64,
+    /// How rain from a coarser grid comes to the cells. Default nearest.
+    pub rain: RainResampling,
+}
+
+/// How rain from a coarser grid over the same ground comes to the cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RainResampling {
+    /// A cell takes the rain of the rain cell that holds its centre.
+    Nearest,
+    /// A cell takes the mean over its area: the volume of each rain cell is kept, also where cells lie across its border.
+    Conservative,
 }
 
 impl Default for SolverConfig {
@@ -28,7 +38,7 @@ impl Default for SolverConfig {
             froude_limit: 1.0,
             dry_depth_m: 1e-4,
             max_timestep_s: 60.0,
-            infiltration_mm_per_h: 0.0,
+            rain: RainResampling::Nearest,
         }
     }
 }
@@ -63,12 +73,6 @@ impl SolverConfig {
                 self.max_timestep_s,
                 self.max_timestep_s.is_finite() && self.max_timestep_s > 0.0,
                 "finite and positive",
-            ),
-            (
-                "infiltration_mm_per_h",
-                self.infiltration_mm_per_h,
-                self.infiltration_mm_per_h.is_finite() && self.infiltration_mm_per_h >= 0.0,
-                "finite and not negative",
             ),
         ];
         match checks.into_iter().find(|check| !check.2) {

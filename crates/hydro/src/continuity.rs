@@ -10,7 +10,6 @@ use crate::span::Span;
 pub(crate) struct Sources<'a> {
     pub(crate) rain_m_per_s: &'a [f64],
     pub(crate) rain_spans: &'a [Span],
-    pub(crate) infiltration_m_per_s: f64,
 }
 
 /// What all blocks read.
@@ -28,6 +27,8 @@ pub(crate) struct ContinuityBlock<'a> {
     pub(crate) pass: &'a ContinuityPass<'a>,
     pub(crate) first: usize,
     pub(crate) depth: &'a mut [f64],
+    /// What the ground has taken up of each cell, m.
+    pub(crate) infiltrated: &'a mut [f64],
     /// Discharges of the rows' own faces: all in the rows and those north of them.
     pub(crate) x: &'a mut [f64],
     pub(crate) y: &'a mut [f64],
@@ -43,18 +44,20 @@ impl Vectorised for ContinuityBlock<'_> {
             pass,
             first,
             depth,
+            infiltrated,
             x,
             y,
             rows,
             south,
         } = self;
-        let (height, width) = (pass.ground.height, pass.ground.width);
+        let width = pass.ground.width;
         let last = first + rows.len();
         pass.limit_y(first, &mut y[..width]);
         for (row, state) in (first..).zip(rows) {
             let local = row - first;
             let x = &mut x[local * (width + 1)..][..width + 1];
             let depth = &mut depth[local * width..][..width];
+            let infiltrated = &mut infiltrated[local * width..][..width];
             pass.limit_x(row, x);
             let (north, south) = if row + 1 < last {
                 let (north, south) = y[local * width..].split_at_mut(width);
@@ -62,12 +65,10 @@ impl Vectorised for ContinuityBlock<'_> {
                 (&*north, &south[..width])
             } else {
                 south.fill(0.0);
-                if last < height {
-                    pass.limit_y(last, south);
-                }
+                pass.limit_y(last, south);
                 (&y[local * width..][..width], &*south)
             };
-            pass.fill(row, depth, x, north, south, state);
+            pass.fill(row, depth, infiltrated, [x, north, south], state);
         }
     }
 }
@@ -86,17 +87,31 @@ impl ContinuityPass<'_> {
                 &shares[start..],
             );
         }
+        for edge in self.ground.edges.x.row(row) {
+            let face = row * (self.ground.width + 1) + edge.index();
+            let share = self.shares[row * self.ground.width + edge.col];
+            out[edge.index()] = edge.limit(self.tentative.x[face], share);
+        }
     }
 
     #[inline(always)]
     fn limit_y(&self, row: usize, out: &mut [f64]) {
-        let Span { start, end } = self.faces[row].y;
+        let width = self.ground.width;
+        let Span { start, end } = self.y_span(row);
         if start < end {
-            let width = self.ground.width;
             let tentative = &self.tentative.y[row * width..][start..end];
             let shares = &self.shares[(row - 1) * width + start..];
             kernel::limit(&mut out[start..end], tentative, shares, &shares[width..]);
         }
+        for edge in self.ground.edges.y.row(row) {
+            let share = self.shares[edge.row * width + edge.col];
+            out[edge.col] = edge.limit(self.tentative.y[row * width + edge.col], share);
+        }
+    }
+
+    /// Faces of a row of y faces that were computed; none on the borders of the grid.
+    fn y_span(&self, row: usize) -> Span {
+        self.faces.get(row).map_or(Span::EMPTY, |faces| faces.y)
     }
 
     #[inline(always)]
@@ -104,22 +119,12 @@ impl ContinuityPass<'_> {
         &self,
         row: usize,
         depth: &mut [f64],
-        x: &[f64],
-        north: &[f64],
-        south: &[f64],
+        infiltrated: &mut [f64],
+        [x, north, south]: [&[f64]; 3],
         state: &mut RowState,
     ) {
         let width = self.ground.width;
         let scalars = self.scalars;
-        state.outflow_m = 0.0;
-        let shares = &self.shares[self.ground.cells(row)];
-        for edge in self.ground.edge(row) {
-            let h = &mut depth[edge.col];
-            let over = edge.faces * kernel::free_outflow(*h, edge.conveyance, scalars);
-            let gone = scalars.timestep_s / scalars.cell_size_m * over * shares[edge.col];
-            *h -= gone;
-            state.outflow_m += gone;
-        }
         let faces = &self.faces[row];
         // Face k and k + 1 belong to cell k; y faces to the cell of their own column.
         let mut span = faces.y.hull(self.sources.rain_spans[row]);
@@ -129,14 +134,29 @@ impl ContinuityPass<'_> {
                 end: faces.x.end,
             });
         }
-        if row + 1 < self.ground.height {
-            span = span.hull(self.faces[row + 1].y);
+        span = span.hull(self.y_span(row + 1));
+        let edges = &self.ground.edges;
+        for (edges, q) in [
+            (edges.x.row(row), x),
+            (edges.y.row(row), north),
+            (edges.y.row(row + 1), south),
+        ] {
+            for edge in edges
+                .iter()
+                .filter(|edge| edge.row == row && q[edge.index()] != 0.0)
+            {
+                span = span.hull(Span {
+                    start: edge.col,
+                    end: edge.col + 1,
+                });
+            }
         }
-        if self.sources.infiltration_m_per_s > 0.0 {
+        let infiltration = self.ground.uptake.is_active();
+        if infiltration {
             span = span.hull(state.wet);
         }
         state.infiltration_m = 0.0;
-        if span.is_empty() && state.outflow_m == 0.0 {
+        if span.is_empty() {
             return;
         }
         let cells = span.range();
@@ -148,12 +168,19 @@ impl ContinuityPass<'_> {
         ];
         let rain = &self.sources.rain_m_per_s[self.ground.cells(row)][cells.clone()];
         kernel::fill(&mut depth[cells.clone()], around, rain, scalars);
+        for [_, col] in edges.outside(row) {
+            depth[*col] = 0.0;
+        }
         let mut active_depth = scalars.dry_depth_m;
-        if self.sources.infiltration_m_per_s > 0.0 {
+        if infiltration {
             // Also water too shallow to flow sinks in.
             active_depth = 0.0;
-            let loss = self.sources.infiltration_m_per_s * scalars.timestep_s;
-            state.infiltration_m = kernel::infiltrate(&mut depth[cells], loss);
+            state.infiltration_m = self.ground.uptake.take(
+                &mut depth[cells.clone()],
+                &mut infiltrated[cells.clone()],
+                row * width + cells.start,
+                scalars.timestep_s,
+            );
         }
         state.wet = Span::above(depth, active_depth);
         state.max_depth_m = kernel::largest(&depth[..width]);

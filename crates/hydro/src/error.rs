@@ -57,4 +57,12 @@ pub enum HydroError {
         /// The range that would do.
         expected: &'static str,
     },
+    /// A boundary cannot be where or what it is.
+    #[error("boundary {boundary} (counted from 0): {reason}")]
+    Boundary {
+        /// Its place in `Domain::boundaries`.
+        boundary: usize,
+        /// What is wrong.
+        reason: String,
+    },
 }

@@ -1,17 +1,9 @@
 //! What the passes of a step read and write: the ground, the discharges on its faces, and which parts of it are wet.
 
+use crate::edges::Edges;
+use crate::infiltration::Uptake;
 use crate::kernel::Roughness;
 use crate::span::Span;
-
-/// A cell on the edge of the domain over which water can leave.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct EdgeCell {
-    pub(crate) col: usize,
-    /// How many of its faces are on the edge.
-    pub(crate) faces: f64,
-    /// √S / n of the outflow.
-    pub(crate) conveyance: f64,
-}
 
 /// What does not change from step to step.
 pub(crate) struct Ground {
@@ -20,9 +12,8 @@ pub(crate) struct Ground {
     /// Row-major; infinite outside the domain.
     pub(crate) bed_m: Vec<f64>,
     pub(crate) manning: RoughnessGrid,
-    /// Cells with free outflow, row by row; row j has `edge_cells[edge_starts[j]..edge_starts[j + 1]]`.
-    pub(crate) edge_cells: Vec<EdgeCell>,
-    pub(crate) edge_starts: Vec<usize>,
+    pub(crate) edges: Edges,
+    pub(crate) uptake: Uptake,
 }
 
 pub(crate) enum RoughnessGrid {
@@ -41,18 +32,14 @@ impl Ground {
             RoughnessGrid::PerCell(n) => Roughness::PerCell([&n[a..], &n[b..]]),
         }
     }
-
-    pub(crate) fn edge(&self, row: usize) -> &[EdgeCell] {
-        &self.edge_cells[self.edge_starts[row]..self.edge_starts[row + 1]]
-    }
 }
 
 /// Unit discharges of all faces, m²/s, positive to the east and south.
 #[derive(Debug, Clone)]
 pub(crate) struct Discharge {
-    /// `[height, width + 1]`: face k of a row is west of cell k. The first and last stay 0.
+    /// `[height, width + 1]`: face k of a row is west of cell k.
     pub(crate) x: Vec<f64>,
-    /// `[height + 1, width]`: face row j is north of cell row j. The first and last stay 0.
+    /// `[height + 1, width]`: face row j is north of cell row j.
     pub(crate) y: Vec<f64>,
 }
 
@@ -82,7 +69,6 @@ pub(crate) struct RowState {
     /// Cells deep enough to take part in the next step.
     pub(crate) wet: Span,
     pub(crate) max_depth_m: f64,
-    /// Sums of the last step over the row's cells, in m of depth.
-    pub(crate) outflow_m: f64,
+    /// Sum of the last step over the row's cells, in m of depth.
     pub(crate) infiltration_m: f64,
 }

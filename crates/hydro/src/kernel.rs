@@ -187,6 +187,35 @@ pub(crate) fn infiltrate(depth: &mut [f64], loss_m: f64) -> f64 {
     taken
 }
 
+/// Takes from each cell what Green and Ampt's ground takes up in a step, no more than is there, and adds it to `infiltrated`;
+/// returns the sum.
+///
+/// The capacity is that of the front in the middle of the step, ΔF = K Δt (1 + S / (F + ΔF/2)) with S = ψ Δθ, solved for ΔF
+/// (Downer & Ogden 2006, GSSHA user's manual, section 6.2): of second order, and exact for the first water on dry ground, ΔF → √(2 S K Δt).
+#[inline(always)]
+pub(crate) fn green_ampt(
+    depth: &mut [f64],
+    infiltrated: &mut [f64],
+    conductivity: &[f64],
+    storage: &[f64],
+    timestep_s: f64,
+) -> f64 {
+    let n = depth.len();
+    let (infiltrated, conductivity, storage) =
+        (&mut infiltrated[..n], &conductivity[..n], &storage[..n]);
+    let mut taken = 0.0;
+    for i in 0..n {
+        let gravity = conductivity[i] * timestep_s;
+        let a = 0.5 * gravity - infiltrated[i];
+        let capacity = a + (a * a + 2.0 * gravity * (infiltrated[i] + storage[i])).sqrt();
+        let loss = min(capacity, depth[i]);
+        depth[i] -= loss;
+        infiltrated[i] += loss;
+        taken += loss;
+    }
+    taken
+}
+
 /// The largest of some values that are not negative; 0 if there are none.
 #[inline(always)]
 pub(crate) fn largest(values: &[f64]) -> f64 {
@@ -202,7 +231,7 @@ pub(crate) fn largest(values: &[f64]) -> f64 {
     lanes.into_iter().fold(rest, max)
 }
 
-/// Discharge of uniform flow over an edge, Froude-limited, in m²/s. `conveyance` is √S / n.
+/// Discharge of uniform flow over an edge, m²/s: Froude-limited, and no more than the cell holds. `conveyance` is √S / n.
 #[inline(always)]
 pub(crate) fn free_outflow(depth: f64, conveyance: f64, scalars: &StepScalars) -> f64 {
     if depth <= scalars.dry_depth_m {
@@ -210,9 +239,10 @@ pub(crate) fn free_outflow(depth: f64, conveyance: f64, scalars: &StepScalars) -
     }
     let root = inverse_sixth_root(depth);
     let uniform = depth * depth * (root * root) * conveyance;
+    let critical = scalars.froude_limit * depth * (GRAVITY * depth).sqrt();
     min(
-        uniform,
-        scalars.froude_limit * depth * (GRAVITY * depth).sqrt(),
+        min(uniform, critical),
+        depth * (scalars.cell_size_m / scalars.timestep_s),
     )
 }
 

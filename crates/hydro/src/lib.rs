@@ -6,13 +6,15 @@
 //!
 //! ```
 //! use ndarray::{Array2, array};
-//! use pluvial_hydro::{Domain, Edge, Manning, Solver, SolverConfig};
+//! use pluvial_hydro::{Domain, Edge, Infiltration, Parameter, Solver, SolverConfig};
 //!
 //! let domain = Domain {
 //!     bed_m: Array2::from_shape_fn((4, 6), |(row, col)| (row + col) as f64), // row 0 = north; NaN = outside
 //!     cell_size_m: 500.0,
-//!     manning: Manning::Uniform(0.05),
+//!     manning: Parameter::Uniform(0.05),
 //!     edge: Edge::FreeOutflow { slope: 0.002 },
+//!     boundaries: vec![],
+//!     infiltration: Infiltration::None,
 //! };
 //! let mut solver = Solver::new(domain, SolverConfig::default())?;
 //! solver.set_rain_mm_per_h(array![[0.0, 10.0, 20.0], [5.0, 5.0, 5.0]].view())?; // a coarser grid over the same ground
@@ -22,11 +24,15 @@
 //! # Ok::<(), pluvial_hydro::HydroError>(())
 //! ```
 
+mod boundary;
 mod config;
 mod continuity;
 mod domain;
+mod edges;
 mod error;
 mod grid;
+mod hydrograph;
+mod infiltration;
 mod kernel;
 mod mass;
 mod momentum;
@@ -36,8 +42,11 @@ mod solver;
 mod span;
 mod step;
 
-pub use config::SolverConfig;
-pub use domain::{Domain, Edge, Manning};
+pub use boundary::{Boundary, Place, Side};
+pub use config::{RainResampling, SolverConfig};
+pub use domain::{Domain, Edge, Parameter};
 pub use error::HydroError;
+pub use hydrograph::{Beyond, Hydrograph};
+pub use infiltration::Infiltration;
 pub use mass::MassBalance;
 pub use solver::Solver;

@@ -12,6 +12,8 @@ pub(crate) struct MomentumPass<'a> {
     pub(crate) depth_m: &'a [f64],
     pub(crate) discharge: &'a Discharge,
     pub(crate) rows: &'a [RowState],
+    /// Level of each boundary that has one now.
+    pub(crate) levels: &'a [Option<f64>],
 }
 
 /// A block of rows, from `first` on, as many as the buffers hold.
@@ -54,13 +56,18 @@ impl Vectorised for MomentumBlock<'_> {
                     wet_x,
                     wet_y,
                 };
-                pass.faces_x(row, x_span, &mut x[local * (width + 1)..][..width + 1]);
-                pass.faces_y(row, y_span, &mut y[local * width..][..width]);
+                let x = &mut x[local * (width + 1)..][..width + 1];
+                pass.faces_x(row, x_span, x);
+                pass.edges_x(row, x);
+                let y = &mut y[local * width..][..width];
+                pass.faces_y(row, y_span, y);
+                pass.edges_y(row, y);
             } else {
                 south.fill(0.0);
                 if row < height {
                     pass.faces_y(row, pass.wet_y(row), south);
                 }
+                pass.edges_y(row, south);
             }
             if row > first {
                 let above = local - 1;
@@ -121,18 +128,45 @@ impl MomentumPass<'_> {
             &south[cells.clone()],
         ];
         kernel::shares(&mut out[cells.clone()], &depth[cells], around, self.scalars);
-        for edge in self.ground.edge(row) {
-            let (col, h) = (edge.col, depth[edge.col]);
-            let over = edge.faces * kernel::free_outflow(h, edge.conveyance, self.scalars);
-            if over > 0.0 {
-                let outflow = (x[col + 1].max(0.0) + (-x[col]).max(0.0))
-                    + (south[col].max(0.0) + (-north[col]).max(0.0))
-                    + over;
-                out[col] = kernel::share(
-                    h,
-                    self.scalars.timestep_s / self.scalars.cell_size_m * outflow,
-                );
-            }
+    }
+
+    /// Faces of a row of cells on the edge of the domain.
+    #[inline(always)]
+    fn edges_x(&self, row: usize, out: &mut [f64]) {
+        let width = self.ground.width;
+        let (x, y) = (&self.discharge.x[row * (width + 1)..], &self.discharge.y);
+        for edge in self.ground.edges.x.row(row) {
+            let face = edge.index();
+            let cell = row * width + edge.col;
+            out[face] = edge.discharge(
+                [x[face], x[2 * edge.col + 1 - face]],
+                [y[cell], y[cell + width]],
+                self.depth_m[cell],
+                self.ground.bed_m[cell],
+                self.levels,
+                self.scalars,
+            );
+        }
+    }
+
+    /// Faces of a row of faces on the edge of the domain.
+    #[inline(always)]
+    fn edges_y(&self, row: usize, out: &mut [f64]) {
+        let width = self.ground.width;
+        let (x, y) = (&self.discharge.x, &self.discharge.y);
+        for edge in self.ground.edges.y.row(row) {
+            let col = edge.col;
+            let cell = edge.row * width + col;
+            let west = cell + edge.row;
+            let inner = 2 * edge.row + 1 - row;
+            out[col] = edge.discharge(
+                [y[row * width + col], y[inner * width + col]],
+                [x[west], x[west + 1]],
+                self.depth_m[cell],
+                self.ground.bed_m[cell],
+                self.levels,
+                self.scalars,
+            );
         }
     }
 

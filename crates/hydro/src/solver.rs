@@ -3,13 +3,15 @@
 use ndarray::{Array2, ArrayView2};
 
 use crate::continuity::Sources;
-use crate::domain::{Domain, Edge, Manning};
-use crate::grid::{Discharge, EdgeCell, Ground, RoughnessGrid, RowState};
+use crate::domain::{Domain, Parameter};
+use crate::edges::{BoundaryCells, CellWater, Edges};
+use crate::grid::{Discharge, Ground, RoughnessGrid, RowState};
+use crate::infiltration::Uptake;
 use crate::kernel::{self, GRAVITY, StepScalars};
-use crate::rain::{M_PER_S, Rain};
+use crate::rain::Rain;
 use crate::span::Span;
 use crate::step::{self, State, Work};
-use crate::{HydroError, MassBalance, SolverConfig};
+use crate::{Boundary, HydroError, Hydrograph, MassBalance, SolverConfig};
 
 /// Below this many cells a step is too short to be worth sharing between threads.
 const PARALLEL_CELLS: usize = 65_536;
@@ -22,12 +24,19 @@ pub struct Solver {
     ground: Ground,
     inside: Vec<bool>,
     cell_size_m: f64,
+    boundaries: Vec<Boundary>,
     config: SolverConfig,
     rain: Rain,
     depth_m: Array2<f64>,
+    infiltrated_m: Array2<f64>,
     discharge: Discharge,
     rows: Vec<RowState>,
     work: Work,
+    /// The level of each boundary that has one now.
+    levels: Vec<Option<f64>>,
+    /// What each boundary let in during the last step, m³/s.
+    boundary_inflow_m3_per_s: Vec<f64>,
+    edge_outflow_m3_per_s: f64,
     time_s: f64,
     balance: MassBalance,
 }
@@ -36,7 +45,8 @@ impl Solver {
     /// A dry domain at time 0, without rain.
     ///
     /// # Errors
-    /// [`HydroError`] for what [`Domain::validate`] and [`SolverConfig::validate`] refuse.
+    /// [`HydroError`] for what [`Domain::validate`] and [`SolverConfig::validate`] refuse, and [`HydroError::Boundary`] for a
+    /// boundary that cannot be where or what it is.
     pub fn new(domain: Domain, config: SolverConfig) -> Result<Self, HydroError> {
         let (height, width) = domain.bed_m.dim();
         let threads = rayon::current_num_threads();
@@ -58,7 +68,8 @@ impl Solver {
         config.validate()?;
         let (height, width) = domain.bed_m.dim();
         let inside: Vec<bool> = domain.bed_m.iter().map(|z| !z.is_nan()).collect();
-        let (edge_cells, edge_starts) = edge_cells(&domain, &inside);
+        let edges = Edges::new(&domain)?;
+        let uptake = Uptake::new(&domain);
         let ground = Ground {
             height,
             width,
@@ -68,24 +79,28 @@ impl Solver {
                 .map(|z| if z.is_nan() { f64::INFINITY } else { *z })
                 .collect(),
             manning: match domain.manning {
-                Manning::Uniform(n) => RoughnessGrid::Uniform(n),
-                Manning::PerCell(n) => RoughnessGrid::PerCell(n.iter().copied().collect()),
+                Parameter::Uniform(n) => RoughnessGrid::Uniform(n),
+                map => RoughnessGrid::PerCell(map.cells(&domain.bed_m, 0.0)),
             },
-            edge_cells,
-            edge_starts,
+            edges,
+            uptake,
         };
         let dry = RowState {
             wet: Span::EMPTY,
             max_depth_m: 0.0,
-            outflow_m: 0.0,
             infiltration_m: 0.0,
         };
-        Ok(Self {
+        let mut solver = Self {
             inside,
             cell_size_m: domain.cell_size_m,
+            levels: vec![None; domain.boundaries.len()],
+            boundary_inflow_m3_per_s: vec![0.0; domain.boundaries.len()],
+            edge_outflow_m3_per_s: 0.0,
+            boundaries: domain.boundaries,
             config,
             rain: Rain::none(height, width),
             depth_m: Array2::zeros((height, width)),
+            infiltrated_m: Array2::zeros((height, width)),
             discharge: Discharge {
                 x: vec![0.0; height * (width + 1)],
                 y: vec![0.0; (height + 1) * width],
@@ -95,24 +110,25 @@ impl Solver {
             time_s: 0.0,
             balance: MassBalance::default(),
             ground,
-        })
+        };
+        solver.hold_cells(None);
+        Ok(solver)
     }
 
     /// Sets the rain that falls from now on, in mm/h.
     ///
     /// # Shapes
-    /// Any grid over the same ground that is not finer than the bed, `[1, 1]` for uniform rain included; each cell takes the
-    /// rain cell that holds its centre.
+    /// Any grid over the same ground that is not finer than the bed, `[1, 1]` for uniform rain included.
     ///
     /// # Errors
     /// [`HydroError::Shape`] for an empty or finer grid, [`HydroError::CellValue`] for rain that is negative or not finite
     /// (missing radar is for the caller to fill); the rain stays what it was.
     pub fn set_rain_mm_per_h(&mut self, rain: ArrayView2<f32>) -> Result<(), HydroError> {
-        self.rain.set(rain, &self.inside)
+        self.rain.set(rain, self.config.rain, &self.inside)
     }
 
-    /// Sets the water depth in m; the discharges and the clock stay. For initial states, and for prescribed levels when called
-    /// between steps. The mass balance counts the change as placed water.
+    /// Sets the water depth in m; the discharges and the clock stay. For initial states. The mass balance counts the change as
+    /// placed water. Cells that a boundary holds at a level keep it.
     ///
     /// # Shapes
     /// `[height, width]` of the bed; values outside the domain are ignored.
@@ -147,21 +163,18 @@ impl Solver {
             *h = if *inside { *new } else { 0.0 };
         }
         self.balance.placed_m3 += self.stored_m3() - before;
-        let active_depth = if self.config.infiltration_mm_per_h > 0.0 {
-            0.0
-        } else {
-            self.config.dry_depth_m
-        };
+        let active_depth_m = self.active_depth_m();
         for (row, state) in self.depth_m.rows().into_iter().zip(&mut self.rows) {
             let row = row.to_slice().unwrap_or_default();
-            state.wet = Span::above(row, active_depth);
+            state.wet = Span::above(row, active_depth_m);
             state.max_depth_m = kernel::largest(row);
         }
+        self.hold_cells(None);
         Ok(())
     }
 
     /// Moves the simulation forward by `duration_s` seconds, in steps of equal length that land on the time exactly, and
-    /// returns how many it took.
+    /// returns how many it took. Time in which there is no water and none comes takes none.
     ///
     /// # Errors
     /// [`HydroError::Value`] for a duration that is negative or not finite.
@@ -176,17 +189,19 @@ impl Solver {
         let end_s = self.time_s + duration_s;
         let mut steps = 0;
         while self.time_s < end_s {
+            if self.is_idle_until(end_s) {
+                self.time_s = end_s;
+                break;
+            }
             let remaining_s = end_s - self.time_s;
             let steps_left = (remaining_s / self.stable_timestep_s()).ceil().max(1.0);
             let timestep_s = remaining_s / steps_left;
+            let start_s = self.time_s;
             self.step(timestep_s);
             // A step lost in the round-off of a huge clock would never end.
-            let next_s = self.time_s + timestep_s;
-            self.time_s = if steps_left == 1.0 || next_s <= self.time_s {
-                end_s
-            } else {
-                next_s
-            };
+            if steps_left == 1.0 || self.time_s <= start_s {
+                self.time_s = end_s;
+            }
             steps += 1;
         }
         Ok(steps)
@@ -197,14 +212,12 @@ impl Solver {
         &self.depth_m
     }
 
-    /// Unit discharge to the east in m²/s, `[height, width + 1]`: face k of a row lies west of cell k. The faces on the border
-    /// of the grid are 0: what leaves over the edge is in the mass balance.
+    /// Unit discharge to the east in m²/s, `[height, width + 1]`: face k of a row lies west of cell k.
     pub fn discharge_east_m2_per_s(&self) -> ArrayView2<'_, f64> {
         view(&self.discharge.x, self.ground.height, self.ground.width + 1)
     }
 
-    /// Unit discharge to the south in m²/s, `[height + 1, width]`: face row j lies north of cell row j. The faces on the border
-    /// of the grid are 0.
+    /// Unit discharge to the south in m²/s, `[height + 1, width]`: face row j lies north of cell row j.
     pub fn discharge_south_m2_per_s(&self) -> ArrayView2<'_, f64> {
         view(&self.discharge.y, self.ground.height + 1, self.ground.width)
     }
@@ -212,6 +225,22 @@ impl Solver {
     /// Simulated time in s.
     pub fn time_s(&self) -> f64 {
         self.time_s
+    }
+
+    /// What has sunk into the ground of each cell, in m, `[height, width]`; kept with Green-Ampt infiltration alone, else 0.
+    pub fn infiltrated_m(&self) -> &Array2<f64> {
+        &self.infiltrated_m
+    }
+
+    /// What left the domain over its whole edge during the last step, in m³/s; what levels and free edges let in counts
+    /// negative. The hydrograph of an outlet, if read after every frame.
+    pub fn edge_outflow_m3_per_s(&self) -> f64 {
+        self.edge_outflow_m3_per_s
+    }
+
+    /// What each of the domain's boundaries let in during the last step, in m³/s, negative if more left there.
+    pub fn boundary_inflow_m3_per_s(&self) -> &[f64] {
+        &self.boundary_inflow_m3_per_s
     }
 
     /// Where the water came from and where it is.
@@ -236,15 +265,89 @@ impl Solver {
             * self.cell_area_m2()
     }
 
+    /// Water no deeper takes no part in a step.
+    fn active_depth_m(&self) -> f64 {
+        if self.ground.uptake.is_active() {
+            // Also water too shallow to flow sinks in.
+            0.0
+        } else {
+            self.config.dry_depth_m
+        }
+    }
+
     /// α Δx / √(g h_max). Only the deepest water counts: friction is implicit and steep flow is Froude-limited, so thin
-    /// sheets ask for nothing shorter.
+    /// sheets ask for nothing shorter. Water that enters counts as it will stand after the step.
     fn stable_timestep_s(&self) -> f64 {
-        let deepest_m = self
+        let mut deepest_m = self
             .rows
             .iter()
             .fold(0.0, |deepest: f64, row| deepest.max(row.max_depth_m));
-        let wave_s = self.config.courant * self.cell_size_m / (GRAVITY * deepest_m).sqrt();
-        wave_s.min(self.config.max_timestep_s)
+        for (level, bed) in self.levels.iter().zip(&self.ground.edges.lowest_bed_m) {
+            deepest_m = deepest_m.max(level.unwrap_or(f64::NEG_INFINITY) - bed);
+        }
+        let reach_m = self.config.courant * self.cell_size_m;
+        let wave_s = reach_m / (GRAVITY * deepest_m).sqrt();
+        let mut timestep_s = wave_s.min(self.config.max_timestep_s);
+        for (hydrograph, cells) in self.inflows() {
+            let largest = hydrograph.largest(self.time_s, self.time_s + timestep_s);
+            let rise_m_per_s = largest.unwrap_or(0.0) / (cells.len() as f64 * self.cell_area_m2());
+            if rise_m_per_s > 0.0 {
+                // The step t that is α Δx / √(g h) for the depth h = h₀ + t dh/dt at its end: t² (h₀ + t dh/dt) = α² Δx² / g.
+                // Newton's iteration from above falls towards it; each of its values is a bound.
+                let bound = reach_m * reach_m / GRAVITY;
+                let h = cells
+                    .iter()
+                    .fold(0.0, |h: f64, cell| h.max(self.depth_m[*cell]));
+                let mut t = timestep_s.min((bound / rise_m_per_s).cbrt());
+                for _ in 0..4 {
+                    let excess = t * t * (h + rise_m_per_s * t) - bound;
+                    if excess > 0.0 {
+                        t -= excess / (t * (2.0 * h + 3.0 * rise_m_per_s * t));
+                    }
+                }
+                timestep_s = t;
+            }
+        }
+        timestep_s
+    }
+
+    /// The inflows and their cells.
+    fn inflows(&self) -> impl Iterator<Item = (&Hydrograph, &[[usize; 2]])> {
+        self.ground.edges.cells.iter().filter_map(|set| {
+            match (set.kind, &self.boundaries[set.boundary]) {
+                (
+                    CellWater::Inflow,
+                    Boundary::Inflow {
+                        discharge_m3_per_s, ..
+                    },
+                ) => Some((discharge_m3_per_s, &set.cells[..])),
+                _ => None,
+            }
+        })
+    }
+
+    /// Whether nothing can happen until then: no water that flows or sinks in, no rain, and none from boundaries.
+    fn is_idle_until(&self, end_s: f64) -> bool {
+        let still = |q: &[f64]| q.iter().all(|q| *q == 0.0);
+        self.rain.total_m_per_s == 0.0
+            && self.rows.iter().all(|row| row.wet.is_empty())
+            && self
+                .boundaries
+                .iter()
+                .zip(&self.ground.edges.lowest_bed_m)
+                .all(|(boundary, lowest_bed_m)| match boundary {
+                    Boundary::Edge { .. } => true,
+                    Boundary::Level { level_m, .. } => level_m
+                        .largest(self.time_s, end_s)
+                        .is_none_or(|level| level <= *lowest_bed_m),
+                    Boundary::Inflow {
+                        discharge_m3_per_s, ..
+                    } => discharge_m3_per_s
+                        .largest(self.time_s, end_s)
+                        .is_none_or(|q| q == 0.0),
+                })
+            && still(&self.discharge.x)
+            && still(&self.discharge.y)
     }
 
     fn step(&mut self, timestep_s: f64) {
@@ -254,29 +357,131 @@ impl Solver {
             froude_limit: self.config.froude_limit,
             dry_depth_m: self.config.dry_depth_m,
         };
+        self.read_levels();
         let sources = Sources {
             rain_m_per_s: &self.rain.rate_m_per_s,
             rain_spans: &self.rain.spans,
-            infiltration_m_per_s: self.config.infiltration_mm_per_h * M_PER_S,
         };
-        let Some(depth_m) = self.depth_m.as_slice_mut() else {
+        let (Some(depth_m), Some(infiltrated_m)) = (
+            self.depth_m.as_slice_mut(),
+            self.infiltrated_m.as_slice_mut(),
+        ) else {
             unreachable!("made by Array2::zeros, hence contiguous");
         };
         let mut state = State {
             depth_m,
+            infiltrated_m,
             discharge: &mut self.discharge,
             rows: &mut self.rows,
         };
-        step::step(&self.ground, sources, &scalars, &mut state, &mut self.work);
-        let (mut outflow_m, mut infiltration_m) = (0.0, 0.0);
-        for row in &self.rows {
-            outflow_m += row.outflow_m;
-            infiltration_m += row.infiltration_m;
-        }
+        step::step(
+            &self.ground,
+            sources,
+            &self.levels,
+            &scalars,
+            &mut state,
+            &mut self.work,
+        );
         let area_m2 = self.cell_area_m2();
-        self.balance.outflow_m3 += outflow_m * area_m2;
+        let infiltration_m: f64 = self.rows.iter().map(|row| row.infiltration_m).sum();
         self.balance.infiltration_m3 += infiltration_m * area_m2;
         self.balance.rain_m3 += self.rain.total_m_per_s * timestep_s * area_m2;
+        self.count_edges(timestep_s);
+        self.let_in(timestep_s);
+        self.time_s += timestep_s;
+        self.hold_cells(Some(timestep_s));
+    }
+
+    /// The levels of the boundaries now.
+    fn read_levels(&mut self) {
+        for (level, boundary) in self.levels.iter_mut().zip(&self.boundaries) {
+            if let Boundary::Level { level_m, .. } = boundary {
+                *level = level_m.at(self.time_s);
+            }
+        }
+    }
+
+    /// Adds what crossed the edge in the last step to the balance.
+    fn count_edges(&mut self, timestep_s: f64) {
+        self.boundary_inflow_m3_per_s.fill(0.0);
+        let (mut out, mut into) = (0.0, 0.0);
+        let edges = &self.ground.edges;
+        for face in edges.x.all().iter().chain(edges.y.all()) {
+            let outflow = self.cell_size_m * face.outflow(&self.discharge, self.ground.width);
+            if outflow > 0.0 {
+                out += outflow;
+            } else {
+                into -= outflow;
+            }
+            if let Some(boundary) = face.boundary {
+                self.boundary_inflow_m3_per_s[boundary] -= outflow;
+            }
+        }
+        self.edge_outflow_m3_per_s = out - into;
+        self.balance.outflow_m3 += out * timestep_s;
+        self.balance.inflow_m3 += into * timestep_s;
+    }
+
+    /// Adds the inflows of a step, before the clock moves on.
+    fn let_in(&mut self, timestep_s: f64) {
+        for i in 0..self.ground.edges.cells.len() {
+            let set = &self.ground.edges.cells[i];
+            let Boundary::Inflow {
+                discharge_m3_per_s, ..
+            } = &self.boundaries[set.boundary]
+            else {
+                continue;
+            };
+            let volume_m3 = discharge_m3_per_s.integral(self.time_s, self.time_s + timestep_s);
+            if volume_m3 > 0.0 {
+                self.balance.inflow_m3 += volume_m3;
+                self.boundary_inflow_m3_per_s[set.boundary] += volume_m3 / timestep_s;
+                let rise_m = volume_m3 / (set.cells.len() as f64 * self.cell_area_m2());
+                for k in 0..set.cells.len() {
+                    let cell = self.ground.edges.cells[i].cells[k];
+                    self.set_cell(cell, self.depth_m[cell] + rise_m);
+                }
+            }
+        }
+    }
+
+    /// Sets the cells that boundaries hold at a level to that of the clock's time, after a step of the given length if any.
+    fn hold_cells(&mut self, timestep_s: Option<f64>) {
+        self.read_levels();
+        for i in 0..self.ground.edges.cells.len() {
+            let BoundaryCells { boundary, kind, .. } = self.ground.edges.cells[i];
+            let (CellWater::Held, Some(level_m)) = (kind, self.levels[boundary]) else {
+                continue;
+            };
+            for k in 0..self.ground.edges.cells[i].cells.len() {
+                let cell = self.ground.edges.cells[i].cells[k];
+                let depth_m =
+                    (level_m - self.ground.bed_m[cell[0] * self.ground.width + cell[1]]).max(0.0);
+                let added_m3 = (depth_m - self.depth_m[cell]) * self.cell_area_m2();
+                if added_m3 > 0.0 {
+                    self.balance.inflow_m3 += added_m3;
+                } else {
+                    self.balance.outflow_m3 -= added_m3;
+                }
+                if let Some(timestep_s) = timestep_s {
+                    self.boundary_inflow_m3_per_s[boundary] += added_m3 / timestep_s;
+                }
+                self.set_cell(cell, depth_m);
+            }
+        }
+    }
+
+    fn set_cell(&mut self, [row, col]: [usize; 2], depth_m: f64) {
+        self.depth_m[(row, col)] = depth_m;
+        let active_depth_m = self.active_depth_m();
+        let state = &mut self.rows[row];
+        state.max_depth_m = state.max_depth_m.max(depth_m);
+        if depth_m > active_depth_m {
+            state.wet = state.wet.hull(Span {
+                start: col,
+                end: col + 1,
+            });
+        }
     }
 }
 
@@ -287,43 +492,10 @@ fn view(values: &[f64], height: usize, width: usize) -> ArrayView2<'_, f64> {
     }
 }
 
-/// Cells over whose outer faces water can leave, row by row, and where each row starts among them.
-fn edge_cells(domain: &Domain, inside: &[bool]) -> (Vec<EdgeCell>, Vec<usize>) {
-    let (height, width) = domain.bed_m.dim();
-    let mut cells = Vec::new();
-    let mut starts = vec![0];
-    for row in 0..height {
-        if let Edge::FreeOutflow { slope } = domain.edge {
-            for col in (0..width).filter(|col| inside[row * width + col]) {
-                let at = row * width + col;
-                let outer = [
-                    row == 0 || !inside[at - width],
-                    row + 1 == height || !inside[at + width],
-                    col == 0 || !inside[at - 1],
-                    col + 1 == width || !inside[at + 1],
-                ];
-                let faces = outer.into_iter().filter(|outer| *outer).count();
-                let manning = match &domain.manning {
-                    Manning::Uniform(n) => *n,
-                    Manning::PerCell(n) => n[(row, col)],
-                };
-                if faces > 0 {
-                    cells.push(EdgeCell {
-                        col,
-                        faces: faces as f64,
-                        conveyance: slope.sqrt() / manning,
-                    });
-                }
-            }
-        }
-        starts.push(cells.len());
-    }
-    (cells, starts)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Edge, Infiltration};
 
     /// Hills, pits and cells outside, 37 x 53.
     fn rough_domain() -> Domain {
@@ -341,17 +513,16 @@ mod tests {
         Domain {
             bed_m,
             cell_size_m: 50.0,
-            manning: Manning::PerCell(n),
+            manning: Parameter::PerCell(n),
             edge: Edge::FreeOutflow { slope: 0.01 },
+            boundaries: vec![],
+            infiltration: Infiltration::Constant { mm_per_h: 2.0 },
         }
     }
 
     #[test]
     fn blocks_of_rows_do_not_change_a_bit() {
-        let config = SolverConfig {
-            infiltration_mm_per_h: 2.0,
-            ..SolverConfig::default()
-        };
+        let config = SolverConfig::default();
         let run = |rows_per_block| {
             let mut solver =
                 Solver::with_rows_per_block(rough_domain(), config.clone(), rows_per_block)

@@ -16,7 +16,7 @@ use crate::simd::run_widest;
 /// Buffers of a step; all are allocated once.
 pub(crate) struct Work {
     /// Discharges not yet limited to the water there is; 0 outside the spans of `faces`.
-    tentative: Discharge,
+    pub(crate) tentative: Discharge,
     shares: Vec<f64>,
     faces: Vec<RowFaces>,
     /// One row for each block: the faces south of its last row.
@@ -43,6 +43,7 @@ impl Work {
 pub(crate) struct State<'a> {
     /// Row-major, m.
     pub(crate) depth_m: &'a mut [f64],
+    pub(crate) infiltrated_m: &'a mut [f64],
     pub(crate) discharge: &'a mut Discharge,
     pub(crate) rows: &'a mut [RowState],
 }
@@ -51,6 +52,7 @@ pub(crate) struct State<'a> {
 pub(crate) fn step(
     ground: &Ground,
     sources: Sources,
+    levels: &[Option<f64>],
     scalars: &StepScalars,
     state: &mut State,
     work: &mut Work,
@@ -68,6 +70,7 @@ pub(crate) fn step(
         depth_m: state.depth_m,
         discharge: state.discharge,
         rows: state.rows,
+        levels,
     };
     let (x, y) = (&mut work.tentative.x, &mut work.tentative.y[..inner]);
     if parallel {
@@ -101,6 +104,8 @@ pub(crate) fn step(
         });
     }
 
+    let last = work.south.len() - width;
+    work.tentative.y[inner..].copy_from_slice(&work.south[last..]);
     let pass = &ContinuityPass {
         ground,
         scalars,
@@ -114,14 +119,16 @@ pub(crate) fn step(
         x.par_chunks_mut(faces)
             .zip(y.par_chunks_mut(cells))
             .zip(state.depth_m.par_chunks_mut(cells))
+            .zip(state.infiltrated_m.par_chunks_mut(cells))
             .zip(state.rows.par_chunks_mut(rows_per_block))
             .zip(work.south.par_chunks_mut(width))
             .enumerate()
-            .for_each(|(i, ((((x, y), depth), rows), south))| {
+            .for_each(|(i, (((((x, y), depth), infiltrated), rows), south))| {
                 run_widest(ContinuityBlock {
                     pass,
                     first: i * rows_per_block,
                     depth,
+                    infiltrated,
                     x,
                     y,
                     rows,
@@ -131,6 +138,7 @@ pub(crate) fn step(
     } else {
         let State {
             depth_m: depth,
+            infiltrated_m: infiltrated,
             rows,
             ..
         } = state;
@@ -138,10 +146,12 @@ pub(crate) fn step(
             pass,
             first: 0,
             depth,
+            infiltrated,
             x,
             y,
             rows,
             south: &mut work.south,
         });
     }
+    state.discharge.y[inner..].copy_from_slice(&work.south[last..]);
 }

@@ -1,7 +1,7 @@
 //! Flows with a known solution.
 
 use ndarray::{Array2, array};
-use pluvial_hydro::{Domain, Edge, Manning, Solver, SolverConfig};
+use pluvial_hydro::{Domain, Edge, Infiltration, Parameter, Solver, SolverConfig};
 
 /// The moving wetting front on a flat bed of Hunter et al. 2005 (Adv. Water Resour. 28), with which Bates et al. 2010
 /// validate the scheme: constant speed u, h(x, t) = (7/3 n² u² (u t - x))^(3/7).
@@ -17,8 +17,10 @@ fn a_wetting_front_moves_over_a_flat_bed() {
         let domain = Domain {
             bed_m: Array2::zeros(shape),
             cell_size_m,
-            manning: Manning::Uniform(n),
+            manning: Parameter::Uniform(n),
             edge: Edge::Closed,
+            boundaries: vec![],
+            infiltration: Infiltration::None,
         };
         let mut solver = Solver::new(domain, SolverConfig::default()).unwrap();
         for second in 0..duration_s {
@@ -69,8 +71,10 @@ fn rain_on_a_plane_reaches_the_kinematic_depth() {
         let domain = Domain {
             bed_m,
             cell_size_m,
-            manning: Manning::Uniform(n),
+            manning: Parameter::Uniform(n),
             edge: Edge::Closed,
+            boundaries: vec![],
+            infiltration: Infiltration::None,
         };
         let mut solver = Solver::new(domain, SolverConfig::default()).unwrap();
         solver
@@ -106,8 +110,10 @@ fn a_free_edge_passes_uniform_flow() {
     let domain = Domain {
         bed_m,
         cell_size_m,
-        manning: Manning::Uniform(n),
+        manning: Parameter::Uniform(n),
         edge: Edge::FreeOutflow { slope },
+        boundaries: vec![],
+        infiltration: Infiltration::None,
     };
     let mut solver = Solver::new(domain, SolverConfig::default()).unwrap();
     // Rain on the middle row only.

@@ -1,14 +1,19 @@
 //! Bad input is refused with the reason, and changes nothing.
 
 use ndarray::{Array2, array};
-use pluvial_hydro::{Domain, Edge, HydroError, Manning, Solver, SolverConfig};
+use pluvial_hydro::{
+    Beyond, Boundary, Domain, Edge, HydroError, Hydrograph, Infiltration, Parameter, Place, Side,
+    Solver, SolverConfig,
+};
 
 fn domain() -> Domain {
     Domain {
         bed_m: array![[3.0, 2.0, f64::NAN], [1.0, 0.5, 0.0]],
         cell_size_m: 10.0,
-        manning: Manning::Uniform(0.03),
+        manning: Parameter::Uniform(0.03),
         edge: Edge::Closed,
+        boundaries: vec![],
+        infiltration: Infiltration::None,
     }
 }
 
@@ -46,7 +51,7 @@ fn domains() {
     }
     for n in [-0.01, f64::NAN, f64::INFINITY] {
         assert!(matches!(
-            refusal(|d| d.manning = Manning::Uniform(n)),
+            refusal(|d| d.manning = Parameter::Uniform(n)),
             HydroError::Value {
                 name: "Manning's n",
                 ..
@@ -56,13 +61,13 @@ fn domains() {
         let mut map = Array2::from_elem((2, 3), 0.03);
         map[(0, 2)] = n;
         let allowed = Domain {
-            manning: Manning::PerCell(map.clone()),
+            manning: Parameter::PerCell(map.clone()),
             ..domain()
         };
         assert!(Solver::new(allowed, SolverConfig::default()).is_ok());
         map[(1, 1)] = n;
         assert!(matches!(
-            refusal(|d| d.manning = Manning::PerCell(map)),
+            refusal(|d| d.manning = Parameter::PerCell(map)),
             HydroError::CellValue {
                 name: "Manning's n",
                 row: 1,
@@ -71,7 +76,7 @@ fn domains() {
             }
         ));
     }
-    let turned = refusal(|d| d.manning = Manning::PerCell(Array2::from_elem((3, 2), 0.03)));
+    let turned = refusal(|d| d.manning = Parameter::PerCell(Array2::from_elem((3, 2), 0.03)));
     assert!(matches!(
         turned,
         HydroError::Shape {
@@ -86,6 +91,121 @@ fn domains() {
             HydroError::Value { .. }
         ));
     }
+}
+
+#[test]
+fn grounds() {
+    let green_ampt = |k: f64, psi: f64, deficit: f64| Infiltration::GreenAmpt {
+        conductivity_mm_per_h: Parameter::Uniform(k),
+        suction_head_mm: Parameter::Uniform(psi),
+        moisture_deficit: Parameter::PerCell(array![[0.1, 0.2, f64::NAN], [deficit, 0.3, 0.4]]),
+    };
+    let wrong = [
+        Infiltration::Constant { mm_per_h: -1.0 },
+        Infiltration::Constant { mm_per_h: f64::NAN },
+        green_ampt(-1.0, 100.0, 0.3),
+        green_ampt(1.0, f64::INFINITY, 0.3),
+        green_ampt(1.0, 100.0, 1.1),
+    ];
+    for infiltration in wrong {
+        let error = refusal(|d| d.infiltration = infiltration.clone());
+        assert!(
+            matches!(
+                error,
+                HydroError::Value { .. } | HydroError::CellValue { row: 1, col: 0, .. }
+            ),
+            "{infiltration:?}: {error}"
+        );
+    }
+    let allowed = Domain {
+        infiltration: green_ampt(1.0, 100.0, 0.3),
+        ..domain()
+    };
+    assert!(Solver::new(allowed, SolverConfig::default()).is_ok());
+}
+
+#[test]
+fn boundaries() {
+    let inflow = |place, points: &[(f64, f64)]| Boundary::Inflow {
+        place,
+        discharge_m3_per_s: Hydrograph {
+            points: points.to_vec(),
+            beyond: Beyond::Stop,
+        },
+    };
+    let flow = [(0.0, 1.0), (60.0, 0.0)];
+    let wrong = [
+        (inflow(Place::Side(Side::West), &[]), "no points"),
+        (
+            inflow(Place::Side(Side::West), &[(0.0, 1.0), (-1.0, 2.0)]),
+            "goes back in time",
+        ),
+        (
+            inflow(Place::Side(Side::West), &[(0.0, f64::NAN)]),
+            "not finite",
+        ),
+        (
+            inflow(Place::Side(Side::West), &[(0.0, -2.0)]),
+            "-2 m³/s is negative",
+        ),
+        (
+            inflow(Place::Cells(vec![[2, 0]]), &flow),
+            "row 2, column 0 is not on the grid",
+        ),
+        (
+            inflow(Place::Cells(vec![[0, 2]]), &flow),
+            "none of its cells is inside",
+        ),
+        (
+            inflow(Place::Cells(vec![[1, 1], [1, 1]]), &flow),
+            "named twice",
+        ),
+        (
+            inflow(
+                Place::PartOfSide {
+                    side: Side::South,
+                    cells: 1..4,
+                },
+                &flow,
+            ),
+            "no part of a side of 3 cells",
+        ),
+        (
+            Boundary::Edge {
+                place: Place::Side(Side::West),
+                edge: Edge::FreeOutflow { slope: -1.0 },
+            },
+            "slope",
+        ),
+    ];
+    for (boundary, reason) in wrong {
+        let error = refusal(|d| {
+            d.boundaries = vec![inflow(Place::Side(Side::West), &flow), boundary];
+        });
+        assert!(
+            matches!(error, HydroError::Boundary { boundary: 1, .. }),
+            "{error}"
+        );
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+    // A cell amid others has no edge.
+    let inland = Domain {
+        bed_m: Array2::zeros((3, 3)),
+        boundaries: vec![Boundary::Edge {
+            place: Place::Cells(vec![[1, 1]]),
+            edge: Edge::Closed,
+        }],
+        ..domain()
+    };
+    let error = Solver::new(inland, SolverConfig::default())
+        .err()
+        .expect("it is wrong");
+    assert!(
+        error
+            .to_string()
+            .contains("row 1, column 1 is not on the edge"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -109,14 +229,6 @@ fn configurations() {
         },
         SolverConfig {
             max_timestep_s: f64::INFINITY,
-            ..SolverConfig::default()
-        },
-        SolverConfig {
-            infiltration_mm_per_h: -1.0,
-            ..SolverConfig::default()
-        },
-        SolverConfig {
-            infiltration_mm_per_h: f64::NAN,
             ..SolverConfig::default()
         },
     ];

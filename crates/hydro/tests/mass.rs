@@ -1,7 +1,10 @@
 //! Conservation: still water stays still, and no water is made or lost.
 
 use ndarray::{Array2, array};
-use pluvial_hydro::{Domain, Edge, Manning, Solver, SolverConfig};
+use pluvial_hydro::{
+    Beyond, Boundary, Domain, Edge, Hydrograph, Infiltration, Parameter, Place, Side, Solver,
+    SolverConfig,
+};
 
 /// Rough terrain with pits: a few waves that do not fit the grid.
 fn rough_bed(height: usize, width: usize, relief_m: f64) -> Array2<f64> {
@@ -31,8 +34,10 @@ fn a_lake_over_rough_terrain_stays_at_rest() {
     let domain = Domain {
         bed_m,
         cell_size_m: 20.0,
-        manning: Manning::Uniform(0.03),
+        manning: Parameter::Uniform(0.03),
         edge: Edge::Closed,
+        boundaries: vec![],
+        infiltration: Infiltration::None,
     };
     let mut solver = Solver::new(domain, SolverConfig::default()).unwrap();
     solver.set_depth_m(depth_m.view()).unwrap();
@@ -49,7 +54,7 @@ fn a_lake_over_rough_terrain_stays_at_rest() {
 }
 
 /// 24 h of two showers, drying and infiltration over a bed with slopes up to 100 %.
-fn storm(edge: Edge, infiltration_mm_per_h: f64) -> Solver {
+fn storm(edge: Edge, boundaries: Vec<Boundary>, infiltration: Infiltration) -> Solver {
     let mut bed_m = rough_bed(31, 47, 160.0) + 800.0;
     bed_m.slice_mut(ndarray::s![26.., ..6]).fill(f64::NAN);
     let cell_size_m = 100.0;
@@ -62,14 +67,12 @@ fn storm(edge: Edge, infiltration_mm_per_h: f64) -> Solver {
     let domain = Domain {
         bed_m,
         cell_size_m,
-        manning: Manning::Uniform(0.035),
+        manning: Parameter::Uniform(0.035),
         edge,
+        boundaries,
+        infiltration,
     };
-    let config = SolverConfig {
-        infiltration_mm_per_h,
-        ..SolverConfig::default()
-    };
-    let mut solver = Solver::new(domain, config).unwrap();
+    let mut solver = Solver::new(domain, SolverConfig::default()).unwrap();
     for hour in 0..24 {
         let rain = match hour {
             1..4 => array![[0.0_f32, 40.0, 80.0], [5.0, 0.0, 12.5]],
@@ -86,15 +89,28 @@ fn storm(edge: Edge, infiltration_mm_per_h: f64) -> Solver {
     solver
 }
 
+fn green_ampt() -> Infiltration {
+    let moisture_deficit = rough_bed(31, 47, 1.0).mapv(|v| 0.3 + 0.2 * v);
+    Infiltration::GreenAmpt {
+        conductivity_mm_per_h: Parameter::Uniform(2.0),
+        suction_head_mm: Parameter::Uniform(150.0),
+        moisture_deficit: Parameter::PerCell(moisture_deficit),
+    }
+}
+
 #[test]
 fn water_is_neither_made_nor_lost() {
     for edge in [Edge::Closed, Edge::FreeOutflow { slope: 0.02 }] {
-        for infiltration in [0.0, 1.5] {
-            let solver = storm(edge, infiltration);
+        for infiltration in [
+            Infiltration::None,
+            Infiltration::Constant { mm_per_h: 1.5 },
+            green_ampt(),
+        ] {
+            let solver = storm(edge, vec![], infiltration.clone());
             let balance = solver.mass_balance();
             assert!(
                 balance.relative_error() < 1e-12,
-                "{edge:?} {infiltration}: {balance:?}"
+                "{edge:?} {infiltration:?}: {balance:?}"
             );
             assert!(balance.rain_m3 > 1e4 && balance.stored_m3 > 0.0);
             assert_eq!(
@@ -104,7 +120,7 @@ fn water_is_neither_made_nor_lost() {
             );
             assert_eq!(
                 balance.infiltration_m3 > 1e3,
-                infiltration > 0.0,
+                infiltration != Infiltration::None,
                 "{balance:?}"
             );
             assert!(
@@ -119,20 +135,68 @@ fn water_is_neither_made_nor_lost() {
 }
 
 #[test]
+fn boundaries_are_in_the_balance() {
+    let hydrograph = |points: &[(f64, f64)]| Hydrograph {
+        points: points.to_vec(),
+        beyond: Beyond::Stop,
+    };
+    // The bed runs from 640 m to 960 m.
+    let boundaries = vec![
+        Boundary::Edge {
+            place: Place::Side(Side::West),
+            edge: Edge::FreeOutflow { slope: 0.05 },
+        },
+        Boundary::Inflow {
+            place: Place::line([3, 30], [9, 40]),
+            discharge_m3_per_s: hydrograph(&[(3600.0, 0.0), (7200.0, 25.0), (9000.0, 0.0)]),
+        },
+        // Rises above parts of the eastern side, and leaves it dry again.
+        Boundary::Level {
+            place: Place::Side(Side::East),
+            level_m: hydrograph(&[(0.0, 700.0), (20_000.0, 790.0), (50_000.0, 700.0)]),
+        },
+        Boundary::Level {
+            place: Place::Cells(vec![[15, 20], [15, 21]]),
+            level_m: hydrograph(&[(30_000.0, 790.0), (40_000.0, 800.0)]),
+        },
+        // Over the cells outside, in the south-west.
+        Boundary::Edge {
+            place: Place::Cells(vec![[25, 2], [26, 6]]),
+            edge: Edge::FreeOutflow { slope: 0.3 },
+        },
+    ];
+    for infiltration in [Infiltration::None, green_ampt()] {
+        let solver = storm(Edge::Closed, boundaries.clone(), infiltration);
+        let balance = solver.mass_balance();
+        assert!(balance.relative_error() < 1e-12, "{balance:?}");
+        // The hydrograph's own volume and more from the levels.
+        assert!(
+            balance.inflow_m3 > 67_500.0 && balance.outflow_m3 > 1e3,
+            "{balance:?}"
+        );
+        assert!(
+            solver
+                .depth_m()
+                .slice(ndarray::s![26.., ..6])
+                .iter()
+                .all(|h| *h == 0.0)
+        );
+    }
+}
+
+#[test]
 fn rain_and_infiltration_have_their_volumes() {
     // 6 of 8 cells inside, 100 m²: 10 mm/h for 2 h is 12 m³; 4 mm/h sinks in from the start, so 4.8 m³.
     let bed_m = array![[1.0, f64::NAN, 1.0, 1.0], [1.0, 1.0, f64::NAN, 1.0]];
     let domain = Domain {
         bed_m,
         cell_size_m: 10.0,
-        manning: Manning::Uniform(0.03),
+        manning: Parameter::Uniform(0.03),
         edge: Edge::Closed,
+        boundaries: vec![],
+        infiltration: Infiltration::Constant { mm_per_h: 4.0 },
     };
-    let config = SolverConfig {
-        infiltration_mm_per_h: 4.0,
-        ..SolverConfig::default()
-    };
-    let mut solver = Solver::new(domain, config).unwrap();
+    let mut solver = Solver::new(domain, SolverConfig::default()).unwrap();
     solver.set_rain_mm_per_h(array![[10.0_f32]].view()).unwrap();
     solver.advance(7200.0).unwrap();
     let balance = solver.mass_balance();
@@ -156,8 +220,10 @@ fn sloshing_decays_even_without_friction() {
         let domain = Domain {
             bed_m: bed_m.clone(),
             cell_size_m: 100.0,
-            manning: Manning::Uniform(n),
+            manning: Parameter::Uniform(n),
             edge: Edge::Closed,
+            boundaries: vec![],
+            infiltration: Infiltration::None,
         };
         let mut solver = Solver::new(domain, SolverConfig::default()).unwrap();
         solver.set_depth_m(depth_m.view()).unwrap();

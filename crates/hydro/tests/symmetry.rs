@@ -1,14 +1,16 @@
 //! A mirrored or turned problem has the mirrored or turned solution, to the bit.
 
 use ndarray::{Array2, Axis};
-use pluvial_hydro::{Domain, Edge, Manning, Solver, SolverConfig};
+use pluvial_hydro::{Domain, Edge, Infiltration, Parameter, Solver, SolverConfig};
 
 fn run(bed_m: Array2<f64>, manning: Array2<f64>, rain: Array2<f32>) -> Array2<f64> {
     let domain = Domain {
         bed_m,
         cell_size_m: 30.0,
-        manning: Manning::PerCell(manning),
+        manning: Parameter::PerCell(manning),
         edge: Edge::FreeOutflow { slope: 0.005 },
+        boundaries: vec![],
+        infiltration: Infiltration::None,
     };
     let mut solver = Solver::new(domain, SolverConfig::default()).unwrap();
     solver.set_rain_mm_per_h(rain.view()).unwrap();
