@@ -17,9 +17,8 @@ use crate::atomic::write_file;
 use crate::error::{DataError, Result};
 use crate::grid::GeoGrid;
 use crate::manifest::{Catchment, Manifest, ShardInfo};
-use crate::radar::ascii_stream::{AsciiStream, AsciiStreamConfig, LongGap, Window};
 use crate::radar::storms::{StormConfig, SyntheticStorm};
-use crate::radar::{RainFrame, RainSource};
+use crate::radar::{self, EventConfig, Events, OpenOptions, RainFrame, RainSource, Region, Window};
 use crate::raster;
 use crate::recipe::{
     BoundRecipe, Event, GridRecipe, RainRecipe, Recipe, StreamRecipe, TerrainFile, TerrainRecipe,
@@ -309,7 +308,7 @@ fn open_rain(recipe: &Recipe, event: &Event) -> Result<Box<dyn RainSource>> {
 
 /// A window of a radar stream with dry frames after its end.
 struct StreamWindow {
-    stream: AsciiStream,
+    stream: Events,
     dry_frames: usize,
     end_s: f64,
 }
@@ -317,22 +316,31 @@ struct StreamWindow {
 impl StreamWindow {
     fn open(recipe: &StreamRecipe, grid: &GridRecipe, [row, column]: [usize; 2]) -> Result<Self> {
         let [height, width] = grid.rain_shape();
-        let stream = AsciiStream::open(AsciiStreamConfig {
-            path: recipe.path.clone(),
-            timestamps: Some(recipe.timestamps.clone()),
-            frame_s: grid.frame_s,
-            factor: recipe.scale,
-            window: Some(Window {
-                row,
-                column,
-                height,
-                width,
-            }),
-            missing: recipe.missing,
-            max_gap_min: recipe.max_gap_min,
-            long_gap: LongGap::Stop,
-        })?;
-        let (cell_x, cell_y) = stream.cell_size();
+        let source = radar::open(
+            &recipe.path,
+            &OpenOptions {
+                timestamps: Some(recipe.timestamps.clone()),
+            },
+        )?;
+        let stream = Events::new(
+            source,
+            EventConfig {
+                frame_s: grid.frame_s,
+                factor: recipe.scale,
+                region: Region::Window(Window {
+                    row,
+                    column,
+                    height,
+                    width,
+                }),
+                missing: recipe.missing,
+                max_gap_min: recipe.max_gap_min,
+                ..EventConfig::default()
+            },
+        )?;
+        let (cell_x, cell_y) = stream
+            .place()
+            .map_or((0.0, 0.0), |place| (place.cell_x, place.cell_y));
         let expected = grid.rain_cell_m();
         if [cell_x, cell_y]
             .iter()

@@ -1,8 +1,10 @@
 //! [`GeoGrid`]: a raster that knows where on Earth its cells lie.
 
+use std::fmt;
 use std::ops::Range;
 
 use ndarray::{Array2, s};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result};
 
@@ -11,6 +13,77 @@ const METRES_PER_DEGREE: f64 = 6_371_008.8 * std::f64::consts::PI / 180.0;
 
 /// The CRS of a file that counts in degrees and does not say of which system.
 pub(crate) const UNNAMED_GEOGRAPHIC: &str = "geographic";
+
+/// Edges and cell sizes that differ by less than this share of a cell are the same.
+const SAME: f64 = 1e-6;
+
+/// Where a raster lies: its corner, its cells and its CRS, without the data. Printed, it shows the extent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// Easting (or longitude) of the western edge, in the units of the CRS.
+    pub west: f64,
+    /// Northing (or latitude) of the northern edge, in the units of the CRS.
+    pub north: f64,
+    /// Cell width, in the units of the CRS; positive.
+    pub cell_x: f64,
+    /// Cell height, in the units of the CRS; positive.
+    pub cell_y: f64,
+    /// Number of rows.
+    pub height: usize,
+    /// Number of columns.
+    pub width: usize,
+    /// Coordinate reference system, such as `EPSG:27700`; `None` where it is not known.
+    pub crs: Option<String>,
+}
+
+impl Place {
+    /// Northing of the southern edge.
+    pub fn south(&self) -> f64 {
+        self.north - self.cell_y * self.height as f64
+    }
+
+    /// Easting of the eastern edge.
+    pub fn east(&self) -> f64 {
+        self.west + self.cell_x * self.width as f64
+    }
+
+    /// Whether both are the same cells of the same system; an unknown system may be any.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let near = |a: f64, b: f64, cell: f64| (a - b).abs() <= SAME * cell;
+        self.same_system(other)
+            && (self.height, self.width) == (other.height, other.width)
+            && near(self.west, other.west, self.cell_x)
+            && near(self.north, other.north, self.cell_y)
+            && near(self.east(), other.east(), self.cell_x)
+            && near(self.south(), other.south(), self.cell_y)
+    }
+
+    fn same_system(&self, other: &Self) -> bool {
+        match (&self.crs, &other.crs) {
+            (Some(a), Some(b)) => a == b,
+            _ => true,
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(
+            f,
+            "{} × {} cells of {} × {}, west to east {} … {}, south to north {} … {}, {}",
+            self.height,
+            self.width,
+            self.cell_x,
+            self.cell_y,
+            self.west,
+            self.east(),
+            self.south(),
+            self.north,
+            self.crs.as_deref().unwrap_or("system unknown")
+        )
+    }
+}
 
 /// A raster of equally sized cells, row 0 in the north and column 0 in the west.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +113,25 @@ impl GeoGrid {
             cell_y: cell_size,
             crs: None,
         }
+    }
+
+    /// Where it lies.
+    pub fn place(&self) -> Place {
+        Place {
+            west: self.west,
+            north: self.north,
+            cell_x: self.cell_x,
+            cell_y: self.cell_y,
+            height: self.height(),
+            width: self.width(),
+            crs: self.crs.clone(),
+        }
+    }
+
+    /// Whether it has a position: a file without one gets its south-western corner at (0, 0) and cells of size 1.
+    pub fn is_placed(&self) -> bool {
+        self.crs.is_some()
+            || (self.west, self.south(), self.cell_x, self.cell_y) != (0.0, 0.0, 1.0, 1.0)
     }
 
     /// Number of rows.
@@ -124,9 +216,83 @@ impl GeoGrid {
                 "cannot resample a grid to {height} × {width} cells"
             )));
         }
-        let rows = axis_weights(self.height(), height);
-        let columns = axis_weights(self.width(), width);
-        let data = Array2::from_shape_fn((height, width), |(i, j)| {
+        Ok(Self {
+            data: self.weighted(
+                &axis_weights(
+                    self.height(),
+                    0.0,
+                    self.height() as f64 / height as f64,
+                    height,
+                ),
+                &axis_weights(self.width(), 0.0, self.width() as f64 / width as f64, width),
+            ),
+            cell_x: self.cell_x * self.width() as f64 / width as f64,
+            cell_y: self.cell_y * self.height() as f64 / height as f64,
+            crs: self.crs.clone(),
+            ..*self
+        })
+    }
+
+    /// The cells of `place`, which must lie within this grid and in the same system, computed as by
+    /// [`resample`](Self::resample); cells that are cells of this grid are taken as they are.
+    ///
+    /// # Errors
+    /// [`DataError::Config`] with both extents, where `place` reaches beyond this grid or has another CRS, or this grid has no
+    /// position.
+    pub fn resample_to(&self, place: &Place) -> Result<Self> {
+        let own = self.place();
+        let refuse = |reason: &str| {
+            Err(DataError::Config(format!(
+                "{reason}: wanted are {place}; there are {own}"
+            )))
+        };
+        if !self.is_placed() {
+            return refuse("a raster without a position cannot be put on a grid");
+        }
+        if !own.same_system(place) {
+            return refuse("rasters in different coordinate systems");
+        }
+        // In cells of this grid: where the first new cell begins, and the size of a new cell.
+        let whole = |x: f64| {
+            if (x - x.round()).abs() < SAME {
+                x.round()
+            } else {
+                x
+            }
+        };
+        let row = whole((self.north - place.north) / self.cell_y);
+        let column = whole((place.west - self.west) / self.cell_x);
+        let (step_y, step_x) = (
+            whole(place.cell_y / self.cell_y),
+            whole(place.cell_x / self.cell_x),
+        );
+        let inside = |start: f64, step: f64, count: usize, size: usize| {
+            let slack = SAME * step.max(1.0);
+            step > 0.0 && start >= -slack && start + step * count as f64 <= size as f64 + slack
+        };
+        if !inside(row, step_y, place.height, self.height())
+            || !inside(column, step_x, place.width, self.width())
+            || place.height == 0
+            || place.width == 0
+        {
+            return refuse("a raster does not cover the grid it is wanted on");
+        }
+        Ok(Self {
+            data: self.weighted(
+                &axis_weights(self.height(), row, step_y, place.height),
+                &axis_weights(self.width(), column, step_x, place.width),
+            ),
+            west: place.west,
+            north: place.north,
+            cell_x: place.cell_x,
+            cell_y: place.cell_y,
+            crs: self.crs.clone().or_else(|| place.crs.clone()),
+        })
+    }
+
+    /// The weighted means that `rows` and `columns` ask for; NaN where no-data cells hold more than half of the weight.
+    fn weighted(&self, rows: &[AxisWeights], columns: &[AxisWeights]) -> Array2<f32> {
+        Array2::from_shape_fn((rows.len(), columns.len()), |(i, j)| {
             let (mut sum, mut weight) = (0.0, 0.0);
             for &(row, row_weight) in &rows[i] {
                 for &(column, column_weight) in &columns[j] {
@@ -144,34 +310,30 @@ impl GeoGrid {
             } else {
                 f32::NAN
             }
-        });
-        Ok(Self {
-            data,
-            cell_x: self.cell_x * self.width() as f64 / width as f64,
-            cell_y: self.cell_y * self.height() as f64 / height as f64,
-            crs: self.crs.clone(),
-            ..*self
         })
     }
 }
 
-/// For each of `to` new cells along an axis, the old cells it draws on and their weights, which add up to 1.
-fn axis_weights(from: usize, to: usize) -> Vec<Vec<(usize, f64)>> {
-    let ratio = from as f64 / to as f64;
+/// The old cells that a new cell along an axis draws on, and their weights, which add up to 1.
+type AxisWeights = Vec<(usize, f64)>;
+
+/// Weights of `to` new cells of `step` old ones each, the first of which begins at `start`, along an axis of `from` old cells.
+fn axis_weights(from: usize, start: f64, step: f64, to: usize) -> Vec<AxisWeights> {
     (0..to)
         .map(|k| {
-            if ratio > 1.0 {
-                let (start, end) = (k as f64 * ratio, (k + 1) as f64 * ratio);
+            if step > 1.0 {
+                let (begin, end) = (start + k as f64 * step, start + (k + 1) as f64 * step);
+                let (begin, end) = (begin.max(0.0), end.min(from as f64));
                 let last = (end.ceil() as usize).min(from);
-                (start.floor() as usize..last)
+                (begin.floor() as usize..last)
                     .map(|i| {
-                        let overlap = end.min((i + 1) as f64) - start.max(i as f64);
-                        (i, overlap / ratio)
+                        let overlap = end.min((i + 1) as f64) - begin.max(i as f64);
+                        (i, overlap / step)
                     })
                     .filter(|&(_, weight)| weight > 0.0)
                     .collect()
             } else {
-                let centre = ((k as f64 + 0.5) * ratio - 0.5).clamp(0.0, (from - 1) as f64);
+                let centre = (start + (k as f64 + 0.5) * step - 0.5).clamp(0.0, (from - 1) as f64);
                 let i = centre.floor() as usize;
                 let t = centre - i as f64;
                 if t > 0.0 {
@@ -234,6 +396,50 @@ mod tests {
             assert!((f64::from(value) - (10.0 * y + x)).abs() < 1e-5);
         }
         assert_eq!((fine.cell_x, fine.cell_y), (12.5, 25.0));
+    }
+
+    #[test]
+    fn another_grid_is_filled_by_area_or_refused_with_both_extents() {
+        // 4 × 6 cells of 50 m; the west edge at 100, the north edge at 900.
+        let mut grid = ramp(4, 6);
+        grid.crs = Some("EPSG:27700".into());
+        let at = |west, north, cell, height, width| Place {
+            west,
+            north,
+            cell_x: cell,
+            cell_y: cell,
+            height,
+            width,
+            crs: Some("EPSG:27700".into()),
+        };
+        let part = grid.resample_to(&at(200.0, 850.0, 50.0, 2, 3)).unwrap();
+        assert_eq!(part, grid.crop(1..3, 2..5).unwrap());
+        // Cells of 100 m that begin half a cell further: weights ½, 1, ½ along both axes.
+        let coarse = grid.resample_to(&at(125.0, 875.0, 100.0, 1, 2)).unwrap();
+        assert_eq!(coarse.data, array![[11.0, 13.0]]);
+        assert_eq!(coarse.place(), at(125.0, 875.0, 100.0, 1, 2));
+        // Cells of 25 m in the middle: linear between the centres of the old ones.
+        let fine = grid.resample_to(&at(150.0, 850.0, 25.0, 2, 2)).unwrap();
+        assert_eq!(fine.data, array![[8.25, 8.75], [13.25, 13.75]]);
+        for (place, reason) in [
+            (at(50.0, 900.0, 50.0, 2, 2), "does not cover"),
+            (at(100.0, 900.0, 50.0, 5, 2), "does not cover"),
+            (
+                Place {
+                    crs: Some("EPSG:4326".into()),
+                    ..at(100.0, 900.0, 50.0, 2, 2)
+                },
+                "different coordinate systems",
+            ),
+        ] {
+            let error = grid.resample_to(&place).unwrap_err().to_string();
+            let both = format!("wanted are {place}; there are {}", grid.place());
+            assert!(error.contains(reason) && error.contains(&both), "{error}");
+            assert!(error.contains("west to east 100 … 400, south to north 700 … 900"));
+        }
+        let nowhere = GeoGrid::new(Array2::zeros((4, 6)), 0.0, 4.0, 1.0);
+        let error = nowhere.resample_to(&nowhere.place()).unwrap_err();
+        assert!(error.to_string().contains("without a position"));
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub mod transform;
 
 pub use dataset::Dataset;
 pub use error::{DataError, Result};
-pub use grid::GeoGrid;
+pub use grid::{GeoGrid, Place};
 pub use loader::{Batch, Loader, LoaderConfig, OnBadRecord, SampleId};
 pub use manifest::Manifest;
 pub use record::{Metadata, ShardReader, ShardWriter};

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::error::{DataError, Result};
-use crate::radar::ascii_stream::MissingCells;
+use crate::radar::MissingCells;
 use crate::radar::storms::StormConfig;
 use crate::terrain::TerrainConfig;
 

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 use pluvial_data::GeoGrid;
-use pluvial_data::radar::RainSource;
-use pluvial_data::radar::ascii_stream::{AsciiStream, AsciiStreamConfig, LongGap, MissingCells};
+use pluvial_data::radar::{EventConfig, Events, OpenOptions, RainSource, open};
 use pluvial_data::raster::{esri_ascii, geotiff, heightmap_json, open_raster};
 
 fn golden(name: &str) -> PathBuf {
@@ -254,20 +253,18 @@ fn real_radar_of_knmi() {
     let Some(path) = shared("knmi-2010-08-26/rain_5min_mm_per_h.asc.gz") else {
         return;
     };
-    let mut stream = AsciiStream::open(AsciiStreamConfig {
-        path,
+    let options = OpenOptions {
         timestamps: shared("knmi-2010-08-26/timestamps.txt"),
-        frame_s: 300.0,
-        factor: 1.0,
-        window: None,
-        missing: MissingCells::Stop,
+    };
+    let config = EventConfig {
         max_gap_min: 0.0,
-        long_gap: LongGap::Stop,
-    })
-    .unwrap();
+        ..EventConfig::default()
+    };
+    let mut stream = Events::new(open(&path, &options).unwrap(), config).unwrap();
+    let place = stream.place().unwrap();
     assert_eq!(
-        (stream.shape(), stream.cell_size()),
-        ((192, 192), (1000.0, 1000.0))
+        (stream.shape(), place.cell_x, place.cell_y),
+        ((192, 192), 1000.0, 1000.0)
     );
     let mut total = Array2::<f64>::zeros((192, 192));
     let (mut frames, mut highest, mut wet) = (0, 0.0_f32, 0);
@@ -284,7 +281,12 @@ fn real_radar_of_knmi() {
             assert_eq!(frame.rain_mm_per_h[[182, 111]], 20.52);
         }
     }
-    assert_eq!((frames, highest, stream.missing_cells()), (92, 20.52, 0));
+    let counts = stream.counts();
+    assert_eq!((frames, highest), (92, 20.52));
+    assert_eq!(
+        (counts.frames, counts.missing_cells, counts.clipped_cells),
+        (92, 0, 0)
+    );
     assert!((total.sum() - 178_043.4).abs() < 0.01);
     assert!((total[[128, 38]] - 12.8).abs() < 1e-5);
     assert!((total.iter().copied().fold(0.0, f64::max) - 12.8).abs() < 1e-5);
