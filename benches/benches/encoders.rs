@@ -22,7 +22,7 @@ use pluvial_benches::peak_memory_bytes;
 use pluvial_model::encoders::{Encoder, EncoderName};
 use pluvial_model::losses::{CrossEntropyDice, LossConfig};
 use pluvial_model::models::ParamCount;
-use pluvial_model::{ModelConfig, Segmenter};
+use pluvial_model::{ModelConfig, Segmenter, SegmenterConfig};
 use pluvial_train::config::OptimConfig;
 use pluvial_train::device::{DeviceChoice, set_default_backend};
 use pluvial_train::optim::adamw;
@@ -99,10 +99,11 @@ impl Network {
             let encoder: EncoderName = encoder.parse()?;
             return Ok(Self::Encoder(encoder.config(channels).init(device)));
         }
-        let config = ModelConfig {
+        let ModelConfig::Segmenter(config) = ModelConfig::from_name(name)?;
+        let config = SegmenterConfig {
             input_channels: channels,
             input_upsampling: 2,
-            ..ModelConfig::from_name(name)?
+            ..config
         };
         Ok(Self::Segmenter(config.init(device)?))
     }

@@ -83,7 +83,7 @@ mod on_flex {
     use burn::tensor::Tensor;
     use burn::tensor::ops::ConvOptions;
 
-    use super::super::direct_conv::{self, Geometry};
+    use super::super::convolution::{self, Geometry};
     use super::super::flex::{contiguous, slice, tensor};
 
     pub(super) fn conv2d(
@@ -210,8 +210,8 @@ mod on_flex {
             let mut parents = ops.parents.into_iter().map(|node| node.map(|node| node.id));
             let mut parent = || parents.next().flatten();
             if let Some(node) = parent() {
-                let dx = if options.stride == [1, 1] {
-                    let dx = direct_conv::input_gradient(slice(&dy), slice(&weight), &g);
+                let dx = if options.stride == [1, 1] || options.groups == 1 {
+                    let dx = convolution::input_gradient(slice(&dy), slice(&weight), &g);
                     tensor(dx, x.shape().to_vec())
                 } else {
                     Flex::conv2d_x_backward(x.clone(), weight.clone(), dy.clone(), options)
@@ -219,11 +219,11 @@ mod on_flex {
                 grads.register::<Flex>(node, dx);
             }
             if let Some(node) = parent() {
-                let dw = direct_conv::weight_gradient(slice(&x), slice(&dy), &g);
+                let dw = convolution::weight_gradient(slice(&x), slice(&dy), &g);
                 grads.register::<Flex>(node, tensor(dw, weight.shape().to_vec()));
             }
             if let Some(node) = parent() {
-                let db = direct_conv::bias_gradient(slice(&dy), &g);
+                let db = convolution::bias_gradient(slice(&dy), &g);
                 grads.register::<Flex>(node, tensor(db, vec![g.channels_out]));
             }
         }
@@ -237,7 +237,7 @@ mod on_flex {
     ) -> FloatTensor<Flex> {
         let (x, weight, bias) = (contiguous(x), contiguous(weight), bias.map(contiguous));
         let g = geometry(&x, &weight, options);
-        let y = direct_conv::forward(
+        let y = convolution::forward(
             slice(&x),
             slice(&weight),
             bias.as_ref().map_or(&[], slice),

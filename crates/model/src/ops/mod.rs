@@ -4,9 +4,13 @@
 pub mod batch_norm;
 pub mod conv2d;
 #[cfg(feature = "flex")]
+mod convolution;
+#[cfg(feature = "flex")]
 mod direct_conv;
 #[cfg(feature = "flex")]
 mod flex;
 pub mod gelu;
+#[cfg(feature = "flex")]
+mod matrix_conv;
 #[cfg(feature = "flex")]
 mod simd;

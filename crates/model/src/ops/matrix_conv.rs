@@ -1,0 +1,318 @@
+//! Convolution as a matrix product, for small maps of many channels: there the direct kernels of [`direct_conv`](super::direct_conv), whose
+//! vectors run along the rows of a map, have nothing to fill them with.
+//!
+//! The columns of the matrix are the pixels of several maps, its rows the taps (channel, row, column) of the kernel (Chellapilla et al. 2006,
+//! "High performance convolutional neural networks for document processing"). Rows and columns of the kernel that see nothing but padding,
+//! as most do where the dilation reaches beyond the map, are left out.
+
+use std::ops::Range;
+
+use gemm::Parallelism;
+use rayon::prelude::*;
+
+use super::convolution::Geometry;
+
+/// Floats of the matrix that is made at a time: some maps at least, 8 MiB.
+const MATRIX: usize = 2 << 20;
+
+/// A matrix by its first number and the steps from row to row and from column to column.
+#[derive(Clone, Copy)]
+struct Matrix<'a> {
+    numbers: &'a [f32],
+    row: usize,
+    column: usize,
+}
+
+impl<'a> Matrix<'a> {
+    fn rows_of(numbers: &'a [f32], columns: usize) -> Self {
+        Self {
+            numbers,
+            row: columns,
+            column: 1,
+        }
+    }
+
+    fn transposed(self) -> Self {
+        Self {
+            row: self.column,
+            column: self.row,
+            ..self
+        }
+    }
+
+    /// Whether it has this many rows and columns.
+    fn holds(self, rows: usize, columns: usize) -> bool {
+        (rows - 1) * self.row + (columns - 1) * self.column < self.numbers.len()
+    }
+}
+
+/// `to` `[m, n]` = `a` `[m, k]` · `b` `[k, n]`, added to what is there if `add`.
+fn multiply([m, n, k]: [usize; 3], to: &mut [f32], a: Matrix, b: Matrix, add: bool) {
+    assert!(m > 0 && n > 0 && k > 0, "an empty product");
+    assert!(to.len() == m * n && a.holds(m, k) && b.holds(k, n));
+    let step = |step: usize| step as isize;
+    // SAFETY: the shapes were checked against the lengths above; `to` is borrowed for writing, so nothing overlaps it.
+    #[allow(unsafe_code)]
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            to.as_mut_ptr(),
+            1,
+            step(n),
+            add,
+            a.numbers.as_ptr(),
+            step(a.column),
+            step(a.row),
+            b.numbers.as_ptr(),
+            step(b.column),
+            step(b.row),
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            Parallelism::Rayon(0),
+        );
+    }
+}
+
+/// What of the kernel sees pixels: a run of its rows and one of its columns.
+pub(super) struct Taps {
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+impl Taps {
+    pub(super) fn seeing(g: &Geometry) -> Self {
+        let run = |i: usize| {
+            let sees = |tap: &usize| {
+                let first = (tap * g.dilation[i]) as isize - g.pad[i];
+                let mut outputs = (0..g.output[i]).map(|o| first + (o * g.stride[i]) as isize);
+                outputs.any(|row| row >= 0 && row < g.input[i] as isize)
+            };
+            let seeing: Vec<usize> = (0..g.kernel[i]).filter(sees).collect();
+            match (seeing.first(), seeing.last()) {
+                (Some(first), Some(last)) => *first..last + 1,
+                _ => 0..1,
+            }
+        };
+        Self {
+            rows: run(0),
+            columns: run(1),
+        }
+    }
+
+    /// Taps of one channel.
+    pub(super) fn count(&self) -> usize {
+        self.rows.len() * self.columns.len()
+    }
+
+    /// Tap `t` as row and column of the kernel.
+    fn place(&self, t: usize) -> [usize; 2] {
+        let columns = self.columns.len();
+        [
+            self.rows.start + t / columns,
+            self.columns.start + t % columns,
+        ]
+    }
+
+    /// The weights of these taps, `[channels out, channel in and tap]`.
+    fn of_weights(&self, weight: &[f32], g: &Geometry) -> Vec<f32> {
+        let window = g.kernel[0] * g.kernel[1];
+        let mut out = Vec::with_capacity(weight.len() / window * self.count());
+        for kernel in weight.chunks_exact(window) {
+            for row in self.rows.clone() {
+                let row = &kernel[row * g.kernel[1]..];
+                out.extend_from_slice(&row[self.columns.clone()]);
+            }
+        }
+        out
+    }
+}
+
+/// For each output row: the input row under tap row `i`, if it is one.
+fn input_row(g: &Geometry, i: usize, row: usize) -> Option<usize> {
+    let at = (row * g.stride[0] + i * g.dilation[0]) as isize - g.pad[0];
+    usize::try_from(at).ok().filter(|row| *row < g.input[0])
+}
+
+/// The output columns under whose tap column `j` there is a pixel, and the input column of the first.
+fn seen_columns(g: &Geometry, j: usize) -> (Range<usize>, usize) {
+    let first = (j * g.dilation[1]) as isize - g.pad[1];
+    let at = |column: usize| first + (column * g.stride[1]) as isize;
+    let start = (0..g.output[1]).find(|column| at(*column) >= 0);
+    let Some(start) = start else {
+        return (0..0, 0);
+    };
+    let end = (start..g.output[1]).find(|column| at(*column) >= g.input[1] as isize);
+    let end = end.unwrap_or(g.output[1]);
+    (start..end, at(start) as usize)
+}
+
+/// The matrix `[channel and tap, map and output pixel]` of some maps `x`.
+fn columns_of(x: &[f32], maps: usize, taps: &Taps, g: &Geometry) -> Vec<f32> {
+    let (plane, input_plane, count) = (g.output_plane(), g.input_plane(), taps.count());
+    let mut matrix = vec![0.0; g.channels_in * count * maps * plane];
+    matrix
+        .par_chunks_exact_mut(count * maps * plane)
+        .enumerate()
+        .for_each(|(channel, matrix)| {
+            for (t, to) in matrix.chunks_exact_mut(maps * plane).enumerate() {
+                let [i, j] = taps.place(t);
+                let (columns, first) = seen_columns(g, j);
+                for (map, to) in to.chunks_exact_mut(plane).enumerate() {
+                    let x = &x[(map * g.channels_in + channel) * input_plane..][..input_plane];
+                    for (row, to) in to.chunks_exact_mut(g.output[1]).enumerate() {
+                        let Some(from) = input_row(g, i, row) else {
+                            continue;
+                        };
+                        let from = &x[from * g.input[1]..][..g.input[1]];
+                        let to = &mut to[columns.clone()];
+                        if g.stride[1] == 1 {
+                            to.copy_from_slice(&from[first..first + to.len()]);
+                        } else {
+                            let from = from.get(first..).unwrap_or(&[]).iter();
+                            for (to, from) in to.iter_mut().zip(from.step_by(g.stride[1])) {
+                                *to = *from;
+                            }
+                        }
+                    }
+                }
+            }
+        });
+    matrix
+}
+
+/// Adds the numbers of a matrix as [`columns_of`] makes it to the pixels of `dx` that they came from.
+fn add_columns(matrix: &[f32], dx: &mut [f32], maps: usize, taps: &Taps, g: &Geometry) {
+    let (plane, input_plane, count) = (g.output_plane(), g.input_plane(), taps.count());
+    dx.par_chunks_exact_mut(input_plane)
+        .enumerate()
+        .for_each(|(i, dx)| {
+            let (map, channel) = (i / g.channels_in, i % g.channels_in);
+            for t in 0..count {
+                let [i, j] = taps.place(t);
+                let (columns, first) = seen_columns(g, j);
+                let from = &matrix[((channel * count + t) * maps + map) * plane..][..plane];
+                for (row, from) in from.chunks_exact(g.output[1]).enumerate() {
+                    let Some(to) = input_row(g, i, row) else {
+                        continue;
+                    };
+                    let to = &mut dx[to * g.input[1]..][..g.input[1]];
+                    let to = to.get_mut(first..).unwrap_or_default().iter_mut();
+                    for (to, from) in to.step_by(g.stride[1]).zip(&from[columns.clone()]) {
+                        *to += from;
+                    }
+                }
+            }
+        });
+}
+
+/// `[map, channel, pixel]` → `[channel, map, pixel]`.
+fn channels_first(x: &[f32], maps: usize, channels: usize) -> Vec<f32> {
+    let plane = x.len() / (maps * channels);
+    let mut out = Vec::with_capacity(x.len());
+    for channel in 0..channels {
+        for map in 0..maps {
+            out.extend_from_slice(&x[(map * channels + channel) * plane..][..plane]);
+        }
+    }
+    out
+}
+
+/// How many maps to take at a time.
+fn maps_at_a_time(taps: &Taps, g: &Geometry) -> usize {
+    let each = g.channels_in * taps.count() * g.output_plane();
+    (MATRIX / each).clamp(1, g.batch)
+}
+
+/// As [`convolution::forward`](super::convolution::forward), without groups.
+pub(super) fn forward(x: &[f32], weight: &[f32], bias: &[f32], g: &Geometry) -> Vec<f32> {
+    let taps = Taps::seeing(g);
+    let weight = taps.of_weights(weight, g);
+    let (k, plane) = (g.channels_in * taps.count(), g.output_plane());
+    let maps = maps_at_a_time(&taps, g);
+    let mut y = vec![0.0; g.batch * g.channels_out * plane];
+    let parts = x.chunks(maps * g.channels_in * g.input_plane());
+    for (x, y) in parts.zip(y.chunks_mut(maps * g.channels_out * plane)) {
+        let maps = x.len() / (g.channels_in * g.input_plane());
+        let n = maps * plane;
+        let matrix = columns_of(x, maps, &taps, g);
+        let mut product = vec![0.0; g.channels_out * n];
+        let (a, b) = (Matrix::rows_of(&weight, k), Matrix::rows_of(&matrix, n));
+        multiply([g.channels_out, n, k], &mut product, a, b, false);
+        y.par_chunks_exact_mut(plane)
+            .enumerate()
+            .for_each(|(i, y)| {
+                let (map, channel) = (i / g.channels_out, i % g.channels_out);
+                let bias = bias.get(channel).map_or(0.0, |bias| *bias);
+                let from = &product[channel * n + map * plane..][..plane];
+                for (y, product) in y.iter_mut().zip(from) {
+                    *y = product + bias;
+                }
+            });
+    }
+    y
+}
+
+/// As [`convolution::input_gradient`](super::convolution::input_gradient), without groups, of any stride.
+pub(super) fn input_gradient(dy: &[f32], weight: &[f32], g: &Geometry) -> Vec<f32> {
+    let taps = Taps::seeing(g);
+    let weight = taps.of_weights(weight, g);
+    let (k, plane) = (g.channels_in * taps.count(), g.output_plane());
+    let maps = maps_at_a_time(&taps, g);
+    let mut dx = vec![0.0; g.batch * g.channels_in * g.input_plane()];
+    let parts = dy.chunks(maps * g.channels_out * plane);
+    for (dy, dx) in parts.zip(dx.chunks_mut(maps * g.channels_in * g.input_plane())) {
+        let maps = dy.len() / (g.channels_out * plane);
+        let n = maps * plane;
+        let dy = channels_first(dy, maps, g.channels_out);
+        let mut matrix = vec![0.0; k * n];
+        let a = Matrix::rows_of(&weight, k).transposed();
+        multiply(
+            [k, n, g.channels_out],
+            &mut matrix,
+            a,
+            Matrix::rows_of(&dy, n),
+            false,
+        );
+        add_columns(&matrix, dx, maps, &taps, g);
+    }
+    dx
+}
+
+/// As [`convolution::weight_gradient`](super::convolution::weight_gradient), without groups.
+pub(super) fn weight_gradient(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
+    let taps = Taps::seeing(g);
+    let (k, plane) = (g.channels_in * taps.count(), g.output_plane());
+    let maps = maps_at_a_time(&taps, g);
+    let mut product = vec![0.0; g.channels_out * k];
+    let parts = x.chunks(maps * g.channels_in * g.input_plane());
+    for (part, (x, dy)) in parts
+        .zip(dy.chunks(maps * g.channels_out * plane))
+        .enumerate()
+    {
+        let maps = dy.len() / (g.channels_out * plane);
+        let n = maps * plane;
+        let matrix = columns_of(x, maps, &taps, g);
+        let dy = channels_first(dy, maps, g.channels_out);
+        let b = Matrix::rows_of(&matrix, n).transposed();
+        let sizes = [g.channels_out, k, n];
+        multiply(sizes, &mut product, Matrix::rows_of(&dy, n), b, part > 0);
+    }
+    let window = g.kernel[0] * g.kernel[1];
+    if taps.count() == window {
+        return product;
+    }
+    let mut dw = vec![0.0; g.channels_out * g.channels_in * window];
+    let kernels = dw.chunks_exact_mut(window);
+    for (kernel, product) in kernels.zip(product.chunks_exact(taps.count())) {
+        for (t, product) in product.iter().enumerate() {
+            let [i, j] = taps.place(t);
+            kernel[i * g.kernel[1] + j] = *product;
+        }
+    }
+    dw
+}
