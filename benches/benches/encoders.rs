@@ -25,6 +25,7 @@ use pluvial_model::models::ParamCount;
 use pluvial_model::{ModelConfig, Segmenter, SegmenterConfig};
 use pluvial_train::config::OptimConfig;
 use pluvial_train::device::{DeviceChoice, set_default_backend};
+use pluvial_train::memory::keep_freed_memory;
 use pluvial_train::optim::adamw;
 
 /// Networks that are measured where none are named.
@@ -158,6 +159,7 @@ fn run(cli: Cli) -> Result<()> {
         cli.batch > 0 && cli.size > 0,
         "--batch and --size must be at least 1"
     );
+    keep_freed_memory();
     let chosen = cli.device.resolve()?;
     set_default_backend(chosen.choice);
     let on_cpu = chosen.choice == DeviceChoice::Cpu;

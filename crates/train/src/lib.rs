@@ -9,6 +9,7 @@ pub mod fit;
 pub mod log;
 pub mod logistic;
 pub mod maps;
+pub mod memory;
 pub mod optim;
 pub mod predict;
 pub mod report;

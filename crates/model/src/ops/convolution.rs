@@ -93,6 +93,9 @@ pub(super) fn forward(x: &[f32], weight: &[f32], bias: &[f32], g: &Geometry) -> 
 
 /// Gradient of [`forward`] by `x`, given the one by its output; of convolutions with a stride, only for one group.
 pub(super) fn input_gradient(dy: &[f32], weight: &[f32], g: &Geometry) -> Vec<f32> {
+    if dy.is_empty() {
+        return vec![0.0; g.batch * g.channels_in * g.input_plane()];
+    }
     let strided = g.stride != [1, 1];
     match g.may_be_matrix() && (strided || g.has_blind_taps() || g.output_plane() <= 64) {
         true => matrix_conv::input_gradient(dy, weight, g),

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Parser;
 use pluvial_train::config::Config;
 use pluvial_train::log::Log;
+use pluvial_train::memory::keep_freed_memory;
 use pluvial_train::predict::{Request, predict};
 
 /// Writes flood maps (GeoTIFF and PNG) for the samples of a dataset with the network of a run, and their scores where the truth
@@ -39,6 +40,7 @@ struct Args {
 
 fn run() -> Result<()> {
     let args = Args::parse();
+    keep_freed_memory();
     let settings: Vec<String> = args
         .device
         .iter()

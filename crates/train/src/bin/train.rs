@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use pluvial_train::config::Config;
 use pluvial_train::log::Log;
+use pluvial_train::memory::keep_freed_memory;
 use pluvial_train::run_dir::RunDir;
 use pluvial_train::session::{self, Start};
 use pluvial_train::signals::StopFlag;
@@ -111,6 +112,7 @@ impl Args {
 
 fn run() -> Result<()> {
     let args = Args::parse();
+    keep_freed_memory();
     let settings = args.settings()?;
     let (file, start) = match &args.resume {
         Some(run) => {
