@@ -135,7 +135,7 @@ impl ConvNeXtConfig {
     fn block(&self, channels: usize, dilation: usize, drop_path: f64, device: &Device) -> Block {
         let linear = |channels_in, channels_out| {
             let config = LinearConfig::new(channels_in, channels_out);
-            init::linear(config.with_initializer(init::convnext()), device)
+            init::linear(config.with_initializer(init::normal_002()), device)
         };
         let v1 = self.version == ConvNeXtVersion::V1;
         Block {
@@ -182,7 +182,7 @@ impl ConvNeXtConfig {
         let stages = stages.collect();
         let stem = Conv2dConfig::new([self.input_channels, self.dims[0]], [STEM_STRIDE; 2])
             .with_stride([STEM_STRIDE; 2])
-            .with_initializer(init::convnext());
+            .with_initializer(init::normal_002());
         ConvNeXt {
             stem: init::conv2d(stem, device),
             stem_norm: LayerNorm2dConfig::new(self.dims[0]).init(device),
@@ -254,7 +254,7 @@ impl Downsample {
             .with_stride([stride; 2])
             .with_dilation([dilation; 2])
             .with_padding(PaddingConfig2d::Explicit(before, before, after, after))
-            .with_initializer(init::convnext());
+            .with_initializer(init::normal_002());
         Self {
             norm: LayerNorm2dConfig::new(channels[0]).init(device),
             conv: init::conv2d(conv, device),
@@ -322,6 +322,7 @@ impl ConvNeXt {
 mod tests {
     use super::*;
     use crate::golden;
+    use burn::module::Param;
 
     #[test]
     fn timm_values() {
@@ -332,6 +333,53 @@ mod tests {
             for (i, map) in maps.into_iter().enumerate() {
                 golden::check(&format!("convnext_atto_stride{stride}_stage{}", i + 1), map);
             }
+        }
+    }
+
+    #[test]
+    fn torchvision_values_of_tiny() {
+        let encoder = golden::filled(ConvNeXtConfig::tiny(3).init(&Device::flex()));
+        let maps = encoder.forward(golden::input([1, 3, 61, 45]));
+        for (i, map) in maps.into_iter().enumerate() {
+            golden::check(&format!("convnext_tiny_stage{}", i + 1), map);
+        }
+    }
+
+    #[test]
+    fn timm_values_and_gradients_of_both_versions() {
+        for (name, version) in [
+            ("convnext", ConvNeXtVersion::V1),
+            ("convnextv2", ConvNeXtVersion::V2),
+        ] {
+            let config = ConvNeXtConfig::new(3, vec![1, 2, 1, 1], vec![8, 12, 16, 24]);
+            let config = config.with_version(version);
+            let encoder = golden::filled(config.init(&Device::flex().autodiff()));
+            let maps = encoder.forward(golden::differentiable_input([2, 3, 61, 45]));
+            for (i, map) in maps.iter().enumerate() {
+                golden::check(&format!("{name}_narrow_stage{}", i + 1), map.clone());
+            }
+            let gradients = golden::loss(maps[3].clone()).backward();
+            let check = |layer: &str, gradient| {
+                golden::check_gradient(&format!("{name}_narrow_{layer}"), gradient);
+            };
+            let block = &encoder.stages[1].blocks[1];
+            let stem = encoder.stem.weight.val();
+            check("stem", stem.grad(&gradients).unwrap());
+            let depthwise = block.depthwise.conv.weight.val();
+            check("depthwise", depthwise.grad(&gradients).unwrap());
+            let check = |layer: &str, vector: &Param<Tensor<1>>| {
+                let gradient = vector.val().grad(&gradients).unwrap();
+                golden::check_gradient(&format!("{name}_narrow_{layer}"), gradient);
+            };
+            check("depthwise_bias", &block.depthwise.bias);
+            check("norm", &block.norm.gamma);
+            match (&block.scale, &block.grn) {
+                (Some(scale), None) => check("scale", &scale.gamma),
+                (None, Some(grn)) => check("grn", &grn.gamma),
+                _ => panic!("one of layer scale and GRN"),
+            }
+            let expand = block.expand.weight.val().grad(&gradients).unwrap();
+            golden::check_gradient(&format!("{name}_narrow_expand"), expand.transpose());
         }
     }
 

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::EncoderConfig;
 use super::convnext::{ConvNeXtConfig, ConvNeXtVersion};
+use super::mobilenet_v3::{MobileNetV3Config, MobileNetV3Size};
 use super::resnet::{ResNetConfig, ResNetForm};
+use super::swin::SwinConfig;
 use crate::config::{ModelError, unknown};
 
 /// The encoders by name.
@@ -45,11 +47,16 @@ pub enum EncoderName {
     ResNet50Keras,
     /// ResNet-101 in the form of Keras applications.
     ResNet101Keras,
+    SwinT,
+    SwinS,
+    SwinB,
+    MobileNetV3Small,
+    MobileNetV3Large,
 }
 
 impl EncoderName {
     /// All of them, with their names in configurations.
-    pub const ALL: [(Self, &'static str); 28] = [
+    pub const ALL: [(Self, &'static str); 33] = [
         (Self::ConvNeXtAtto, "convnext_atto"),
         (Self::ConvNeXtFemto, "convnext_femto"),
         (Self::ConvNeXtPico, "convnext_pico"),
@@ -78,6 +85,11 @@ impl EncoderName {
         (Self::ResNet101, "resnet101"),
         (Self::ResNet50Keras, "resnet50_keras"),
         (Self::ResNet101Keras, "resnet101_keras"),
+        (Self::SwinT, "swin_t"),
+        (Self::SwinS, "swin_s"),
+        (Self::SwinB, "swin_b"),
+        (Self::MobileNetV3Small, "mobilenet_v3_small"),
+        (Self::MobileNetV3Large, "mobilenet_v3_large"),
     ];
 
     /// The whole encoder, as published for classification (its last map at stride 32).
@@ -88,6 +100,9 @@ impl EncoderName {
         let convnext = |config: fn(usize) -> ConvNeXtConfig, version| {
             EncoderConfig::ConvNeXt(config(input_channels).with_version(version))
         };
+        let swin = |config: fn(usize) -> SwinConfig| EncoderConfig::Swin(config(input_channels));
+        let mobilenet =
+            |size| EncoderConfig::MobileNetV3(MobileNetV3Config::new(input_channels, size));
         use ConvNeXtVersion::{V1, V2};
         match self {
             Self::ConvNeXtAtto => convnext(ConvNeXtConfig::atto, V1),
@@ -118,6 +133,11 @@ impl EncoderName {
             Self::ResNet101 => resnet(ResNetConfig::resnet101, ResNetForm::Torchvision),
             Self::ResNet50Keras => resnet(ResNetConfig::resnet50, ResNetForm::Keras),
             Self::ResNet101Keras => resnet(ResNetConfig::resnet101, ResNetForm::Keras),
+            Self::SwinT => swin(SwinConfig::tiny),
+            Self::SwinS => swin(SwinConfig::small),
+            Self::SwinB => swin(SwinConfig::base),
+            Self::MobileNetV3Small => mobilenet(MobileNetV3Size::Small),
+            Self::MobileNetV3Large => mobilenet(MobileNetV3Size::Large),
         }
     }
 }

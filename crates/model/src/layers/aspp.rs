@@ -76,3 +76,32 @@ impl Aspp {
         self.project.forward(Tensor::cat(branches, 1))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden;
+
+    #[test]
+    fn pytorch_values_and_gradients() {
+        // In training mode: by the batch's moments.
+        for separable in [false, true] {
+            let config = AsppConfig::new([8, 6], [2, 4, 6], separable).with_pool_bias(!separable);
+            let layer = golden::filled(config.init(&Device::flex().autodiff()));
+            let x = golden::differentiable_input([3, 8, 13, 9]);
+            let y = layer.forward(x.clone());
+            let name = if separable { "aspp_separable" } else { "aspp" };
+            golden::check(name, y.clone());
+            let gradients = golden::loss(y).backward();
+            golden::check_gradient(&format!("{name}_x"), x.grad(&gradients).unwrap());
+            let pool = layer.pool.conv.weight.val().grad(&gradients).unwrap();
+            golden::check_gradient(&format!("{name}_pool"), pool);
+            let last = match &layer.dilated[2] {
+                Conv3x3::Full(conv) => &conv.conv.weight,
+                Conv3x3::Separable(conv) => &conv.depthwise.conv.weight,
+            };
+            let last = last.val().grad(&gradients).unwrap();
+            golden::check_gradient(&format!("{name}_dilated"), last);
+        }
+    }
+}

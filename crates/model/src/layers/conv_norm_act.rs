@@ -34,6 +34,9 @@ pub struct ConvNormActConfig {
     /// ε of the batch normalisation.
     #[config(default = 1e-5)]
     pub epsilon: f64,
+    /// Weight of a batch's moments in the running ones.
+    #[config(default = 0.1)]
+    pub momentum: f64,
     /// Rule of the initial weights.
     #[config(
         default = "Initializer::KaimingNormal { gain: std::f64::consts::SQRT_2, fan_out_only: false }"
@@ -67,6 +70,7 @@ impl ConvNormActConfig {
             conv: init::conv2d(conv, device),
             norm: BatchNormConfig::new(self.channels[1])
                 .with_epsilon(self.epsilon)
+                .with_momentum(self.momentum)
                 .init(device),
             activation: self.activation,
         }

@@ -40,7 +40,7 @@ impl DepthwiseConv2dConfig {
                 .with_groups(self.channels)
                 .with_padding(PaddingConfig2d::Explicit(pad, pad, pad, pad))
                 .with_bias(false)
-                .with_initializer(init::convnext())
+                .with_initializer(init::normal_002())
                 .init(device),
             bias: Initializer::Zeros.init([self.channels], device),
         }
@@ -52,5 +52,26 @@ impl DepthwiseConv2d {
     /// `[batch, channels, height, width]` → the same
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         conv2d::with_bias(&self.conv, Some(self.bias.val()), x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden;
+
+    #[test]
+    fn pytorch_values_and_gradients() {
+        let config = DepthwiseConv2dConfig::new(6, 7).with_dilation(2);
+        let layer = golden::filled(config.init(&Device::flex().autodiff()));
+        let x = golden::differentiable_input([2, 6, 9, 7]);
+        let y = layer.forward(x.clone());
+        golden::check("depthwise_conv", y.clone());
+        let gradients = golden::loss(y).backward();
+        golden::check_gradient("depthwise_conv_x", x.grad(&gradients).unwrap());
+        let weight = layer.conv.weight.val().grad(&gradients).unwrap();
+        golden::check_gradient("depthwise_conv_weight", weight);
+        let bias = layer.bias.val().grad(&gradients).unwrap();
+        golden::check_gradient("depthwise_conv_bias", bias);
     }
 }

@@ -6,11 +6,11 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::tensor::Device;
 
-/// N(0, 0.02²), as ConvNeXt.
+/// N(0, 0.02²), as ConvNeXt and Swin Transformer.
 ///
 /// The published code calls PyTorch's `trunc_normal_(std=0.02)`, whose bounds are the absolute values ±2, a hundred
 /// standard deviations: it cuts nothing off.
-pub(crate) fn convnext() -> Initializer {
+pub(crate) fn normal_002() -> Initializer {
     Initializer::Normal {
         mean: 0.0,
         std: 0.02,

@@ -48,8 +48,14 @@ mod tests {
     use crate::golden;
 
     #[test]
-    fn timm_values() {
-        let layer = golden::filled(LayerNorm2dConfig::new(6).init(&Device::flex()));
-        golden::check("layer_norm2d", layer.forward(golden::input([2, 6, 3, 5])));
+    fn timm_values_and_gradients() {
+        let layer = golden::filled(LayerNorm2dConfig::new(6).init(&Device::flex().autodiff()));
+        let x = golden::differentiable_input([2, 6, 3, 5]);
+        let y = layer.forward(x.clone());
+        golden::check("layer_norm2d", y.clone());
+        let gradients = golden::loss(y).backward();
+        golden::check_gradient("layer_norm2d_x", x.grad(&gradients).unwrap());
+        let gamma = layer.norm.gamma.val().grad(&gradients).unwrap();
+        golden::check_gradient("layer_norm2d_gamma", gamma);
     }
 }

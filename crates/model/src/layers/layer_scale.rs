@@ -41,3 +41,21 @@ impl LayerScale {
         x * self.gamma.val().unsqueeze()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden;
+
+    #[test]
+    fn pytorch_values_and_gradients() {
+        let layer = golden::filled(LayerScaleConfig::new(6).init(&Device::flex().autodiff()));
+        let x = golden::differentiable_input([2, 3, 5, 6]);
+        let y = layer.forward(x.clone());
+        golden::check("layer_scale", y.clone());
+        let gradients = golden::loss(y).backward();
+        golden::check_gradient("layer_scale_x", x.grad(&gradients).unwrap());
+        let gamma = layer.gamma.val().grad(&gradients).unwrap();
+        golden::check_gradient("layer_scale_gamma", gamma);
+    }
+}

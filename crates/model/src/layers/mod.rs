@@ -13,3 +13,5 @@ pub mod layer_scale;
 pub mod pool;
 pub mod resize;
 pub mod separable_conv;
+pub mod squeeze_excitation;
+pub mod window_attention;

@@ -69,10 +69,14 @@ mod tests {
     use burn::tensor::Device;
 
     #[test]
-    fn pytorch_values() {
+    fn pytorch_values_and_gradients() {
         for size in [[10, 13], [5, 7], [3, 4], [20, 28]] {
-            let y = resize_bilinear(golden::input([2, 3, 5, 7]), size);
-            golden::check(&format!("resize_{}x{}", size[0], size[1]), y);
+            let name = format!("resize_{}x{}", size[0], size[1]);
+            let x = golden::differentiable_input([2, 3, 5, 7]);
+            let y = resize_bilinear(x.clone(), size);
+            golden::check(&name, y.clone());
+            let gradient = x.grad(&golden::loss(y).backward()).unwrap();
+            golden::check_gradient(&format!("{name}_x"), gradient);
         }
     }
 

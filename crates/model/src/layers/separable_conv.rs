@@ -52,3 +52,28 @@ impl SeparableConv {
         self.pointwise.forward(self.depthwise.forward(x))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden;
+
+    #[test]
+    fn pytorch_values_and_gradients() {
+        // In training mode: by the batch's moments.
+        let config = SeparableConvConfig::new([6, 10]).with_dilation(2);
+        let layer = golden::filled(config.init(&Device::flex().autodiff()));
+        let x = golden::differentiable_input([2, 6, 9, 7]);
+        let y = layer.forward(x.clone());
+        golden::check("separable_conv", y.clone());
+        let gradients = golden::loss(y).backward();
+        golden::check_gradient("separable_conv_x", x.grad(&gradients).unwrap());
+        for (name, part) in [
+            ("depthwise", &layer.depthwise),
+            ("pointwise", &layer.pointwise),
+        ] {
+            let gradient = part.conv.weight.val().grad(&gradients).unwrap();
+            golden::check_gradient(&format!("separable_conv_{name}"), gradient);
+        }
+    }
+}

@@ -78,13 +78,13 @@ mod tests {
     use crate::models::segmenter::SegmenterConfig;
     use burn::tensor::Device;
 
-    /// The encoder with the published head: mean over cells, ConvNeXt's layer normalisation, linear to 1000 classes.
+    /// The encoder with the published head: mean over cells, ConvNeXt's and Swin's layer normalisation, linear to 1000 classes.
     fn classifier(encoder: EncoderName) -> ParamCount {
         let config = encoder.config(3);
         let features = *config.channels().last().unwrap();
         let norm = match config {
-            EncoderConfig::ConvNeXt(_) => 2 * features,
-            EncoderConfig::ResNet(_) => 0,
+            EncoderConfig::ConvNeXt(_) | EncoderConfig::Swin(_) => 2 * features,
+            EncoderConfig::ResNet(_) | EncoderConfig::MobileNetV3(_) => 0,
         };
         let mut count = ParamCount::of(&config.init(&Device::flex()));
         count.trainable += norm + features * 1000 + 1000;
@@ -135,6 +135,27 @@ mod tests {
         assert_eq!(classifier(EncoderName::ResNet101).trainable, 44_549_160);
         assert_eq!(classifier(EncoderName::ResNet50Keras).total(), 25_636_712);
         assert_eq!(classifier(EncoderName::ResNet101Keras).total(), 44_707_176);
+    }
+
+    #[test]
+    fn swin_counts() {
+        // torchvision.
+        assert_eq!(classifier(EncoderName::SwinT).trainable, 28_288_354);
+        assert_eq!(classifier(EncoderName::SwinS).trainable, 49_606_258);
+        assert_eq!(classifier(EncoderName::SwinB).trainable, 87_768_224);
+    }
+
+    #[test]
+    fn mobilenet_counts() {
+        // torchvision, whose classifiers have a hidden layer.
+        for (encoder, features, hidden, count) in [
+            (EncoderName::MobileNetV3Small, 576, 1024, 2_542_856),
+            (EncoderName::MobileNetV3Large, 960, 1280, 5_483_032),
+        ] {
+            let body = ParamCount::of(&encoder.config(3).init(&Device::flex())).trainable;
+            let head = (features + 1) * hidden + (hidden + 1) * 1000;
+            assert_eq!(body + head, count, "{encoder}");
+        }
     }
 
     #[test]

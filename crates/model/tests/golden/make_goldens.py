@@ -31,12 +31,62 @@ def pytorch():
         for key, gradient in zip(parameters, torch.autograd.grad(loss(y), list(parameters.values()))):
             keep(f"{name}_{key}", gradient)
 
-    for height, width in ((10, 13), (5, 7), (3, 4), (20, 28)):
-        keep(f"resize_{height}x{width}", F.interpolate(x(2, 3, 5, 7), size=(height, width), mode="bilinear", align_corners=False))
+    def leaf(*shape):
+        return x(*shape).requires_grad_()
 
-    norm = timm.layers.LayerNorm2d(6, eps=1e-6)
+    for height, width in ((10, 13), (5, 7), (3, 4), (20, 28)):
+        y = leaf(2, 3, 5, 7)
+        resized = F.interpolate(y, size=(height, width), mode="bilinear", align_corners=False)
+        gradients(f"resize_{height}x{width}", resized, x=y)
+
+    for rows, columns in ((1, 1), (2, 3), (6, 4), (9, 5), (11, 7)):
+        y = leaf(2, 3, 9, 5)
+        gradients(f"adaptive_max_{rows}x{columns}", F.adaptive_max_pool2d(y, (rows, columns)), x=y)
+    y = leaf(2, 3, 9, 5)
+    gradients("global_mean", F.adaptive_avg_pool2d(y, 1), x=y)
+    gradients("global_max", F.adaptive_max_pool2d(y, 1), x=y)
+
+    norm, y = timm.layers.LayerNorm2d(6, eps=1e-6), leaf(2, 6, 3, 5)
     fill(norm)
-    keep("layer_norm2d", norm(x(2, 6, 3, 5)))
+    gradients("layer_norm2d", norm(y), x=y, gamma=norm.weight)
+
+    scale, y = timm.layers.LayerScale(6), leaf(2, 3, 5, 6)
+    fill(scale.gamma)
+    gradients("layer_scale", scale(y), x=y, gamma=scale.gamma)
+
+    conv, y = nn.Conv2d(6, 6, 7, padding=6, dilation=2, groups=6), leaf(2, 6, 9, 7)
+    fill(conv)
+    gradients("depthwise_conv", conv(y), x=y, weight=conv.weight, bias=conv.bias)
+
+    squeeze, y = torchvision.ops.SqueezeExcitation(12, 5, scale_activation=nn.Hardsigmoid), leaf(2, 12, 9, 5)
+    fill(squeeze.fc1, squeeze.fc2)
+    gradients("squeeze_excitation", squeeze(y), x=y, squeeze=squeeze.fc1.weight)
+
+    # In training mode.
+    def unit(i, o, k=1, d=1, groups=1, bias=False):
+        return [nn.Conv2d(i, o, k, padding=d * (k // 2), dilation=d, groups=groups, bias=bias), nn.BatchNorm2d(o), nn.ReLU()]
+
+    def separable(i, o, d=1):
+        return [*unit(i, i, 3, d, i), *unit(i, o)]
+
+    def run(layers, y):
+        return nn.Sequential(*layers)(y)
+
+    def fill_units(*layers):
+        fill(*[part for part in sum(layers, []) if not isinstance(part, nn.ReLU)])
+
+    layers, y = separable(6, 10, 2), leaf(2, 6, 9, 7)
+    fill_units(layers)
+    gradients("separable_conv", run(layers, y), x=y, depthwise=layers[0].weight, pointwise=layers[3].weight)
+
+    for name, form in (("aspp", lambda i, o, d: unit(i, o, 3, d)), ("aspp_separable", separable)):
+        pool, point, project = unit(8, 6, bias=name == "aspp"), unit(8, 6), unit(5 * 6, 6)
+        dilated = [form(8, 6, d) for d in (2, 4, 6)]
+        fill_units(pool, point, *dilated, project)
+        y = leaf(3, 8, 13, 9)
+        branches = [run(pool, y.mean((2, 3), keepdim=True)).expand(-1, -1, 13, 9), run(point, y)]
+        pyramid = run(project, torch.cat(branches + [run(layers, y) for layers in dilated], 1))
+        gradients(name, pyramid, x=y, pool=pool[0].weight, dilated=dilated[2][0].weight)
 
     for stride in (32, 16, 8):
         net = timm.create_model("convnext_atto", in_chans=8, num_classes=0, output_stride=stride).eval()
