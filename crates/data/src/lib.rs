@@ -26,4 +26,4 @@ pub use loader::{Batch, Loader, LoaderConfig, OnBadRecord, SampleId};
 pub use manifest::Manifest;
 pub use record::{Metadata, ShardReader, ShardWriter};
 pub use sample::Sample;
-pub use transform::{Channel, TransformConfig};
+pub use transform::{Channel, Crop, TransformConfig};

@@ -3,8 +3,9 @@
 //! An epoch deals the shards, in random order, to a fixed number of lanes. Every lane reads its shards one after the other; the
 //! stream takes one record of each lane in turn, and a buffer from which a random record is drawn mixes them further. Lanes are
 //! spread over threads that read ahead through bounded channels, but the order in which records are taken does not depend on
-//! which thread is first. Decoding and the transforms run in parallel inside a batch. Memory is set by the buffer, the
-//! channels and the cache, never by the size of the dataset.
+//! which thread is first. The reading threads also decode, and keep only what the crop needs, so that the bytes of a record
+//! never leave the processor's cache; the transforms run in parallel inside a batch. Memory is set by the buffer, the channels
+//! and the cache, never by the size of the dataset, and is used again rather than asked for: see [`Loader::recycle`].
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -22,15 +23,17 @@
 //! # }
 //! ```
 
+mod balance;
+mod input_stats;
 mod lanes;
 mod position;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use ndarray::{Array3, Array4, ArrayView2};
+use ndarray::{Array2, Array3, Array4, ArrayView2};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -39,11 +42,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::Dataset;
 use crate::error::{DataError, Result};
-use crate::record::shard::decode_sample;
+use crate::record::shard::decode_cut;
 use crate::rng::stream;
 use crate::sample::Sample;
 use crate::transform::label::label;
-use crate::transform::{InputBuilder, Symmetry, TransformConfig};
+use crate::transform::{Crop, InputBuilder, NO_DATA, Symmetry, TransformConfig, Window};
+pub use balance::{Balance, WET_SHARES};
+pub use input_stats::InputStats;
 use lanes::{Cache, Lanes, Record};
 pub use position::Position;
 
@@ -68,7 +73,9 @@ pub struct LoaderConfig {
     pub seed: u64,
     /// Whether the order is random, another one each epoch. Without it: shard by shard, in order. Default true.
     pub shuffle: bool,
-    /// Records in the shuffle buffer; a dataset that fits into it is shuffled uniformly. Default 1024.
+    /// Records in the shuffle buffer; a dataset that fits into it is shuffled uniformly. An epoch starts as soon as 256 MiB of
+    /// records have been read, and the buffer grows by a record with each one drawn, so large records do not delay the first
+    /// batch. Default 1024.
     pub shuffle_buffer: usize,
     /// Shards that are open at a time and read in turn. Default 8.
     pub interleave: usize,
@@ -76,10 +83,12 @@ pub struct LoaderConfig {
     pub threads: usize,
     /// Batches made ahead. Default 2.
     pub prefetch: usize,
-    /// Bytes of inflated shards that may be kept for the next epochs. Default 1 GiB.
+    /// Bytes of decoded samples that may be kept for the next epochs. Default 1 GiB.
     pub cache_bytes: u64,
     /// Whether each sample is turned to a random one of its map's symmetries. Default false.
     pub augment: bool,
+    /// Mean number of times that a sample comes in an epoch, by its share of wet cells. Default: none, each comes once.
+    pub balance: Option<Balance>,
     /// What a bad record does. Default: stop.
     pub on_bad_record: OnBadRecord,
     /// How samples become inputs and labels.
@@ -98,6 +107,7 @@ impl Default for LoaderConfig {
             prefetch: 2,
             cache_bytes: 1 << 30,
             augment: false,
+            balance: None,
             on_bad_record: OnBadRecord::Stop,
             transform: TransformConfig::default(),
         }
@@ -126,6 +136,8 @@ pub struct Batch {
     pub depth_now_m: Option<Array3<f32>>,
     /// `[B]`: index of each sample's catchment in [`Dataset::terrains`].
     pub catchment: Vec<usize>,
+    /// `[B]`: the part of the depth grid that each sample shows.
+    pub windows: Vec<Window>,
     /// `[B]`: where each sample stands.
     pub ids: Vec<SampleId>,
 }
@@ -152,7 +164,13 @@ struct Shared {
     shards: Vec<usize>,
     config: LoaderConfig,
     inputs: InputBuilder,
+    /// Where the output lies: one window, or all tiles.
+    windows: Vec<Window>,
     cache: Cache,
+    /// Samples whose memory can be used again.
+    spare_samples: Mutex<Vec<Sample>>,
+    /// Batches whose memory can be used again.
+    spare_batches: Mutex<Vec<Batch>>,
     bad: Mutex<BadRecords>,
     fingerprint: String,
 }
@@ -187,11 +205,18 @@ impl Loader {
                 "threshold_m must be a positive depth, not {threshold_m}"
             )));
         }
-        let inputs = InputBuilder::new(
-            &dataset,
-            &config.transform.channels,
-            config.transform.output_size,
-        )?;
+        let inputs = InputBuilder::new(&dataset, &config.transform)?;
+        let map = dataset.metadata.waterdepth;
+        let windows = match config.transform.crop {
+            Crop::Tiles { overlap } => {
+                let size = config.transform.output_size.unwrap_or(map);
+                Window::tiles(map, size, overlap)?
+            }
+            _ => vec![Window::centred(map, config.transform.output_size)?],
+        };
+        if let Some(balance) = &config.balance {
+            balance.check()?;
+        }
         let fingerprint = position::fingerprint(&dataset, &shards, &config);
         let cache = Cache::new(shards.len(), config.cache_bytes);
         let bad = Mutex::default();
@@ -201,7 +226,10 @@ impl Loader {
                 shards,
                 config,
                 inputs,
+                windows,
                 cache,
+                spare_samples: Mutex::default(),
+                spare_batches: Mutex::default(),
                 bad,
                 fingerprint,
             }),
@@ -213,22 +241,27 @@ impl Loader {
         self.shared.inputs.shape()
     }
 
-    /// Number of samples an epoch, where the manifest says it.
+    /// Number of samples an epoch, where the manifest says it: every tile counts, and balancing keeps the number on average.
     pub fn samples(&self) -> Option<usize> {
-        self.shared
-            .shards
-            .iter()
+        let shards = self.shared.shards.iter();
+        let records: Option<usize> = shards
             .map(|&shard| self.shared.dataset.shards[shard].samples)
-            .sum()
+            .sum();
+        Some(records? * self.shared.windows.len())
+    }
+
+    /// Gives the memory of a batch back for one to come. Fresh memory costs as much time as filling it does, so a loop that is
+    /// done with a batch should call this; nothing else depends on it.
+    pub fn recycle(&self, batch: Batch) {
+        let mut spare = lock(&self.shared.spare_batches);
+        if spare.len() <= self.shared.config.prefetch {
+            spare.push(batch);
+        }
     }
 
     /// The records that were left out since the loader was made.
     pub fn bad_records(&self) -> BadRecords {
-        self.shared
-            .bad
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.shared.bad).clone()
     }
 
     /// The place before the first batch of `epoch` (from 0).
@@ -245,8 +278,7 @@ impl Loader {
         Batches::new(&self.shared, self.start(epoch))
     }
 
-    /// The batches of an epoch from `position` on, exactly those that would have followed. Records before it are read again but
-    /// not decoded.
+    /// The batches of an epoch from `position` on, exactly those that would have followed. Records before it are read again.
     ///
     /// # Errors
     /// When the position was saved with other data or other settings of the order.
@@ -333,13 +365,25 @@ impl Drop for Batches {
     }
 }
 
+/// Inflated bytes of records that are read before the first is drawn: a third of a second's work on two slow cores.
+const FIRST_FILL_BYTES: u64 = 256 << 20;
+
+/// A record that is to become a sample of a batch.
+struct Draw {
+    record: Record,
+    /// Index into [`Shared::windows`].
+    window: usize,
+}
+
 /// Records in the order of an epoch.
 struct Draws<'a> {
     shared: &'a Shared,
+    epoch: u64,
     /// Set when nobody waits for the batches any more: there are no further records then.
     abandoned: &'a AtomicBool,
     lanes: Option<Lanes>,
-    buffer: Vec<Record>,
+    buffer: Vec<Draw>,
+    /// Records that the buffer holds before the next is drawn; grows to that of the configuration.
     capacity: usize,
     rng: ChaCha8Rng,
 }
@@ -354,12 +398,15 @@ impl<'a> Draws<'a> {
                 config.seed,
                 &format!("shards of epoch {epoch}"),
             ));
-            (config.interleave, config.shuffle_buffer)
+            let first = FIRST_FILL_BYTES / shared.dataset.metadata.content_bytes();
+            let first = usize::try_from(first).unwrap_or(usize::MAX).max(1);
+            (config.interleave, first.min(config.shuffle_buffer))
         } else {
             (1, 1)
         };
         Self {
             shared,
+            epoch,
             abandoned,
             lanes: Some(Lanes::start(shared, &order, lanes)),
             buffer: Vec::new(),
@@ -368,7 +415,7 @@ impl<'a> Draws<'a> {
         }
     }
 
-    fn next(&mut self) -> Result<Option<Record>> {
+    fn next(&mut self) -> Result<Option<Draw>> {
         while let Some(lanes) = self
             .lanes
             .as_mut()
@@ -378,7 +425,16 @@ impl<'a> Draws<'a> {
                 return Ok(None);
             }
             match lanes.next() {
-                Some(Ok(record)) => self.buffer.push(record),
+                Some(Ok(record)) => {
+                    for _ in 0..self.shared.copies(&record, self.epoch) {
+                        let draws = (0..self.shared.windows.len()).map(|window| Draw {
+                            record: record.clone(),
+                            window,
+                        });
+                        self.buffer.extend(draws);
+                    }
+                    self.shared.give_back(record);
+                }
                 Some(Err(e)) => self.shared.bad_record(e)?,
                 None => self.lanes = None,
             }
@@ -386,6 +442,10 @@ impl<'a> Draws<'a> {
         if self.buffer.is_empty() {
             return Ok(None);
         }
+        if !self.shared.config.shuffle {
+            return Ok(Some(self.buffer.remove(0)));
+        }
+        self.capacity = (self.capacity + 1).min(self.shared.config.shuffle_buffer);
         let drawn = self.rng.random_range(0..self.buffer.len());
         Ok(Some(self.buffer.swap_remove(drawn)))
     }
@@ -400,9 +460,13 @@ fn make_batches(
 ) {
     let mut draws = Draws::new(shared, position.epoch, abandoned);
     for _ in 0..position.drawn {
-        if let Err(e) = draws.next() {
-            let _ = sender.send(Err(e));
-            return;
+        match draws.next() {
+            Ok(Some(draw)) => shared.give_back(draw.record),
+            Ok(None) => return,
+            Err(e) => {
+                let _ = sender.send(Err(e));
+                return;
+            }
         }
     }
     loop {
@@ -423,30 +487,18 @@ fn next_batch(
     draws: &mut Draws,
     position: &mut Position,
 ) -> Result<Option<Batch>> {
-    let mut samples: Vec<(Record, Sample, u64)> = Vec::with_capacity(shared.config.batch_size);
-    // A bad record that is left out is replaced by the next one.
-    while samples.len() < shared.config.batch_size {
-        let mut records = Vec::new();
-        while samples.len() + records.len() < shared.config.batch_size {
-            let Some(record) = draws.next()? else { break };
-            records.push((record, position.drawn));
-            position.drawn += 1;
-        }
-        if records.is_empty() {
-            break;
-        }
-        let decoded: Vec<_> = records
-            .into_par_iter()
-            .map(|(record, drawn)| (shared.decode(&record), record, drawn))
-            .collect();
-        for (sample, record, drawn) in decoded {
-            match sample {
-                Ok(sample) => samples.push((record, sample, drawn)),
-                Err(e) => shared.bad_record(e)?,
-            }
-        }
+    let mut drawn = Vec::with_capacity(shared.config.batch_size);
+    while drawn.len() < shared.config.batch_size {
+        let Some(draw) = draws.next()? else { break };
+        drawn.push((draw, position.drawn));
+        position.drawn += 1;
     }
-    Ok((!samples.is_empty()).then(|| shared.assemble(&samples, position.epoch)))
+    Ok((!drawn.is_empty()).then(|| shared.assemble(drawn, position.epoch)))
+}
+
+/// What a mutex holds; a thread that panicked while it held it left nothing half done here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {
@@ -455,7 +507,7 @@ impl Shared {
         match self.config.on_bad_record {
             OnBadRecord::Stop => Err(error),
             OnBadRecord::Skip => {
-                let mut bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut bad = lock(&self.bad);
                 bad.count += 1;
                 if bad.first.len() < 10 {
                     bad.first.push(error.to_string());
@@ -465,75 +517,149 @@ impl Shared {
         }
     }
 
-    fn decode(&self, record: &Record) -> Result<Sample> {
-        decode_sample(&record.bytes, &self.dataset.metadata).map_err(|e| {
-            let path = &self.dataset.shards[self.shards[record.shard]].path;
-            DataError::record(path, record.index, e.to_string())
-        })
+    /// The sample that record `index` of the loader's `shard` holds, as far as it is needed.
+    fn decode(&self, shard: usize, index: u64, record: &[u8]) -> Result<Sample> {
+        let (cut, metadata) = (self.inputs.cut(), &self.dataset.metadata);
+        let spare = lock(&self.spare_samples).pop();
+        let mut sample = spare.unwrap_or_else(|| cut.empty_sample(metadata));
+        match decode_cut(record, metadata, cut, &mut sample) {
+            Ok(()) => Ok(sample),
+            Err(e) => {
+                lock(&self.spare_samples).push(sample);
+                let path = &self.dataset.shards[self.shards[shard]].path;
+                Err(DataError::record(path, index, e.to_string()))
+            }
+        }
     }
 
-    fn assemble(&self, samples: &[(Record, Sample, u64)], epoch: u64) -> Batch {
-        let batch = samples.len();
+    /// Keeps the memory of a sample that nobody else holds for another.
+    fn give_back(&self, record: Record) {
+        if let Ok(sample) = Arc::try_unwrap(record.sample) {
+            lock(&self.spare_samples).push(sample);
+        }
+    }
+
+    /// How often the record comes in `epoch`: a function of the record, so that a resumed epoch repeats it.
+    fn copies(&self, record: &Record, epoch: u64) -> usize {
+        let Some(balance) = &self.config.balance else {
+            return 1;
+        };
+        let (shard, index) = (self.shards[record.shard], record.index);
+        let mut rng = stream(
+            self.config.seed,
+            &format!("copies of record {index} of shard {shard} in epoch {epoch}"),
+        );
+        balance.copies(self.wet_share(record), &mut rng)
+    }
+
+    /// Share of wet cells among those with data that the sample can show.
+    fn wet_share(&self, record: &Record) -> f64 {
+        let cut = self.inputs.cut().depth;
+        let depth_m = record.sample.depth_m.view();
+        let label = self.label(depth_m, cut, self.catchment(record));
+        let wet = label.iter().filter(|&&label| label == 1).count();
+        let known = label.iter().filter(|&&label| label != NO_DATA).count();
+        wet as f64 / known.max(1) as f64
+    }
+
+    /// Labels of `depth_m` `[H, W]`, which stands on `window` of the depth grid.
+    fn label(&self, depth_m: ArrayView2<f32>, window: Window, catchment: usize) -> Array2<u8> {
+        let transform = &self.config.transform;
+        let valid = self.inputs.valid(catchment);
+        label(
+            depth_m,
+            transform.threshold_m,
+            transform.remove_isolated,
+            valid.as_ref().map(|valid| window.of(valid)),
+        )
+    }
+
+    /// A batch of zeros or of what an earlier one held.
+    fn empty_batch(&self, samples: usize) -> Batch {
         let [channels, height, width] = self.inputs.shape();
-        let mut input = Array4::zeros((batch, channels, height, width));
-        let mut labels = Array3::zeros((batch, height, width));
-        let mut depth_m = Array3::zeros((batch, height, width));
-        let has_now = self.dataset.metadata.waterdepth_now.is_some();
-        let mut depth_now_m = Array3::zeros((if has_now { batch } else { 0 }, height, width));
-        let rows: Vec<_> = samples
+        let spare = lock(&self.spare_batches).pop();
+        // The last batch of an epoch may be smaller.
+        if let Some(batch) =
+            spare.filter(|batch| batch.input.dim() == (samples, channels, height, width))
+        {
+            return batch;
+        }
+        let now = self.dataset.metadata.waterdepth_now;
+        Batch {
+            input: Array4::zeros((samples, channels, height, width)),
+            label: Array3::zeros((samples, height, width)),
+            depth_m: Array3::zeros((samples, height, width)),
+            depth_now_m: now.map(|_| Array3::zeros((samples, height, width))),
+            catchment: Vec::new(),
+            windows: Vec::new(),
+            ids: Vec::new(),
+        }
+    }
+
+    /// The batch of records with their numbers in the epoch.
+    fn assemble(&self, draws: Vec<(Draw, u64)>, epoch: u64) -> Batch {
+        let mut batch = self.empty_batch(draws.len());
+        let records = || draws.iter().map(|(draw, _)| &draw.record);
+        batch.catchment = records().map(|record| self.catchment(record)).collect();
+        batch.ids = records()
+            .map(|record| SampleId {
+                shard: self.shards[record.shard],
+                record: record.index,
+            })
+            .collect();
+        batch.windows = draws
             .iter()
-            .zip(input.outer_iter_mut())
-            .zip(labels.outer_iter_mut().zip(depth_m.outer_iter_mut()))
+            .map(|(draw, drawn)| self.window(draw, epoch, *drawn))
+            .collect();
+        let now = batch.depth_now_m.iter_mut();
+        let mut now = now.flat_map(|now| now.outer_iter_mut());
+        let rows: Vec<_> = draws
+            .iter()
+            .zip(&batch.windows)
+            .zip(batch.input.outer_iter_mut())
             .zip(
-                depth_now_m
+                batch
+                    .label
                     .outer_iter_mut()
-                    .map(Some)
-                    .chain(std::iter::repeat_with(|| None)),
+                    .zip(batch.depth_m.outer_iter_mut()),
             )
+            .map(|row| (row, now.next()))
             .collect();
         rows.into_par_iter().for_each(
-            |((((record, sample, drawn), mut input), (mut labels, mut depth_m)), now)| {
-                let catchment = self.catchment(record);
-                let window = self.inputs.window();
-                let symmetry = self.symmetry(epoch, *drawn, height == width);
-                let turned = |plane: ArrayView2<f32>| symmetry.apply(window.of(&plane));
-                let transform = &self.config.transform;
-                self.inputs.build(sample, catchment, input.view_mut());
-                let cropped = sample.depth_m.view();
-                let label = label(
-                    window.of(&cropped),
-                    transform.threshold_m,
-                    transform.remove_isolated,
-                    self.inputs.valid(catchment),
-                );
-                labels.assign(&symmetry.apply(label.view()));
-                depth_m.assign(&turned(sample.depth_m.view()));
+            |(((((draw, drawn), &window), mut input), (mut labels, mut depth_m)), now)| {
+                let (sample, catchment) = (&draw.record.sample, self.catchment(&draw.record));
+                self.inputs
+                    .build(sample, catchment, window, input.view_mut());
+                let held = window.within(self.inputs.cut().depth);
+                depth_m.assign(&held.of(&sample.depth_m.view()));
+                labels.assign(&self.label(depth_m.view(), window, catchment));
+                let symmetry = self.symmetry(epoch, *drawn, window.height == window.width);
+                symmetry.apply_to(&mut input);
+                symmetry.apply_to(&mut labels);
+                symmetry.apply_to(&mut depth_m);
                 if let (Some(mut now), Some(depth)) = (now, &sample.depth_now_m) {
-                    now.assign(&turned(depth.view()));
-                }
-                if symmetry != Symmetry::default() {
-                    let turned = symmetry.apply(input.view());
-                    input.assign(&turned);
+                    now.assign(&held.of(&depth.view()));
+                    symmetry.apply_to(&mut now);
                 }
             },
         );
-        Batch {
-            input,
-            label: labels,
-            depth_m,
-            depth_now_m: has_now.then_some(depth_now_m),
-            catchment: samples
-                .iter()
-                .map(|(record, ..)| self.catchment(record))
-                .collect(),
-            ids: samples
-                .iter()
-                .map(|(record, ..)| SampleId {
-                    shard: self.shards[record.shard],
-                    record: record.index,
-                })
-                .collect(),
+        for (draw, _) in draws {
+            self.give_back(draw.record);
         }
+        batch
+    }
+
+    /// The part of the map that a draw shows. Of a stream of its own for each, as [`Shared::symmetry`].
+    fn window(&self, draw: &Draw, epoch: u64, drawn: u64) -> Window {
+        let window = self.windows[draw.window];
+        if self.config.transform.crop != Crop::Random {
+            return window;
+        }
+        let mut rng = stream(
+            self.config.seed,
+            &format!("crop of sample {drawn} in epoch {epoch}"),
+        );
+        window.anywhere(self.dataset.metadata.waterdepth, &mut rng)
     }
 
     fn catchment(&self, record: &Record) -> usize {

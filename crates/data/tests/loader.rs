@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ndarray::{Array2, Array3, Axis, array, s};
-use pluvial_data::loader::{Batches, Position};
+use pluvial_data::loader::{Balance, Batches, InputStats, Position};
 use pluvial_data::manifest::{Catchment, ShardInfo};
 use pluvial_data::{
-    Batch, Channel, Dataset, Loader, LoaderConfig, Manifest, Metadata, OnBadRecord, Sample,
+    Batch, Channel, Crop, Dataset, Loader, LoaderConfig, Manifest, Metadata, OnBadRecord, Sample,
     SampleId, ShardWriter, TransformConfig, raster::heightmap_json, split, stats,
+    transform::Stitch,
 };
 
 const RAIN: [usize; 3] = [2, 4, 3];
@@ -840,5 +841,452 @@ fn impossible_settings_are_named() {
     assert_eq!(
         message(vec![0], with(large)),
         "cannot crop [8, 7] (height, width) out of [8, 6]"
+    );
+}
+
+/// A dataset of the published layout, with a heightmap.
+fn published(
+    folder: &Path,
+    [rain, depth]: [&[usize]; 2],
+    heightmap: &Array2<f32>,
+    shards: &[Vec<Sample>],
+) -> Arc<Dataset> {
+    let metadata = Metadata::new([rain[0], rain[1], rain[2]], [depth[0], depth[1]]);
+    metadata.write(folder).unwrap();
+    heightmap_json::write(&folder.join("heightmap.json"), heightmap.view()).unwrap();
+    for (shard, samples) in shards.iter().enumerate() {
+        let path = folder.join(format!("{shard}.tfrecord.gz"));
+        let mut writer = ShardWriter::create(path, &metadata, 1).unwrap();
+        samples
+            .iter()
+            .for_each(|sample| writer.write(sample).unwrap());
+        writer.finish().unwrap();
+    }
+    Arc::new(Dataset::open(folder).unwrap())
+}
+
+/// `golden/make_transforms.py` has the formulas and did the same with TensorFlow.
+#[test]
+fn the_published_transforms_are_those_of_tensorflow() {
+    #[derive(serde::Deserialize)]
+    struct Golden {
+        input: Vec<f32>,
+        label: Vec<u8>,
+    }
+    let text = include_str!("golden/transforms.json");
+    let golden: Golden = serde_json::from_str(text).unwrap();
+    let sample = Sample {
+        rain: Array3::from_shape_fn((7, 9, 7), |(c, y, x)| {
+            (((c * 31 + y * 5 + x * x) % 101) as f64 / 100.0) as f32
+        }),
+        depth_m: Array2::from_shape_fn((18, 14), |(y, x)| {
+            ((((y * 7 + x * x * 3 + y * x) % 29) as f64 / 100.0) as f32 - 0.13).max(0.0)
+        }),
+        rain_totals_mm: None,
+        depth_now_m: None,
+    };
+    let height = Array2::from_shape_fn((9, 7), |(y, x)| 100.0 + (y * 3) as f32 - (x * x) as f32);
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = published(
+        folder.path(),
+        [&[7, 9, 7], &[18, 14]],
+        &height,
+        &[vec![sample]],
+    );
+    let transform = TransformConfig {
+        output_size: Some([7, 9]),
+        ..TransformConfig::default()
+    };
+    let config = LoaderConfig {
+        transform,
+        ..config()
+    };
+    let loader = Loader::new(dataset, vec![0], config).unwrap();
+    let batch = loader.epoch(0).next().unwrap().unwrap();
+    assert_eq!(batch.input.dim(), (1, 8, 7, 9));
+    let input: Vec<f32> = batch.input.iter().copied().collect();
+    let rain = 7 * 7 * 9;
+    assert_eq!(input[..rain], golden.input[..rain]);
+    // TensorFlow's mean and deviation are sums of f32.
+    for (ours, theirs) in input[rain..].iter().zip(&golden.input[rain..]) {
+        assert!((ours - theirs).abs() < 1e-5, "{ours} {theirs}");
+    }
+    assert_eq!(batch.label.into_raw_vec_and_offset().0, golden.label);
+}
+
+/// `inputs` of whole maps by sample, to compare crops with.
+fn whole_maps(dataset: &Arc<Dataset>, transform: &TransformConfig) -> Vec<Batch> {
+    let whole = LoaderConfig {
+        batch_size: 1,
+        shuffle: false,
+        transform: TransformConfig {
+            output_size: None,
+            crop: Crop::Centre,
+            remove_isolated: false,
+            ..transform.clone()
+        },
+        ..config()
+    };
+    all(loader(dataset, whole).epoch(0))
+}
+
+#[test]
+fn random_crops_show_parts_of_the_maps_and_are_repeated_by_a_resume() {
+    let (_folder, dataset) = dataset();
+    let transform = TransformConfig {
+        channels: vec![
+            Channel::Rain,
+            Channel::Height,
+            Channel::RainTotals,
+            Channel::UpstreamRain,
+        ],
+        output_size: Some([5, 3]),
+        crop: Crop::Random,
+        remove_isolated: false,
+        ..TransformConfig::default()
+    };
+    let whole = whole_maps(&dataset, &transform);
+    let config = LoaderConfig {
+        transform,
+        ..config()
+    };
+    let loader = self::loader(&dataset, config.clone());
+    let batches = all(loader.epoch(0));
+    let mut corners = std::collections::HashSet::new();
+    for batch in &batches {
+        for (i, (id, window)) in batch.ids.iter().zip(&batch.windows).enumerate() {
+            let map = whole.iter().find(|map| map.ids[0] == *id).unwrap();
+            let rows = window.top..window.top + 5;
+            let columns = window.left..window.left + 3;
+            corners.insert((window.top, window.left));
+            assert_eq!(
+                batch.input.index_axis(Axis(0), i),
+                map.input.slice(s![0, .., rows.clone(), columns.clone()])
+            );
+            let label = map.label.slice(s![0, rows.clone(), columns.clone()]);
+            assert_eq!(batch.label.index_axis(Axis(0), i), label);
+            let depth = map.depth_m.slice(s![0, rows, columns]);
+            assert_eq!(batch.depth_m.index_axis(Axis(0), i), depth);
+        }
+    }
+    // 33 crops of 4 × 4 places.
+    assert!(corners.len() > 8, "{corners:?}");
+    let mut started = loader.epoch(0);
+    started.by_ref().take(3).for_each(drop);
+    let position = started.position().clone();
+    let rest = all(self::loader(&dataset, config).resume(&position).unwrap());
+    assert_eq!(rest, batches[3..]);
+    assert_ne!(all(loader.epoch(1)), batches);
+}
+
+#[test]
+fn tiles_come_in_order_and_are_stitched_to_the_map() {
+    let (_folder, dataset) = dataset();
+    let transform = TransformConfig {
+        output_size: Some([4, 4]),
+        crop: Crop::Tiles { overlap: 1 },
+        remove_isolated: false,
+        ..TransformConfig::default()
+    };
+    let whole = whole_maps(&dataset, &transform);
+    let tiled = |shuffle| {
+        let config = LoaderConfig {
+            shuffle,
+            transform: transform.clone(),
+            ..config()
+        };
+        loader(&dataset, config)
+    };
+    // Rows from 0, 2, 4, columns from 0, 2.
+    let loader = tiled(false);
+    assert_eq!(loader.samples(), Some(33 * 6));
+    let batches = all(loader.epoch(0));
+    let mut tiles = batches.iter().flat_map(|batch| {
+        (0..batch.ids.len()).map(move |i| (batch, i, batch.windows[i], batch.ids[i]))
+    });
+    for map in &whole {
+        let mut depth = Stitch::new(DEPTH);
+        for number in 0..6 {
+            let (batch, i, window, id) = tiles.next().unwrap();
+            assert_eq!(id, map.ids[0]);
+            assert_eq!((window.top, window.left), (number / 2 * 2, number % 2 * 2));
+            depth.add(window, batch.depth_m.index_axis(Axis(0), i));
+        }
+        let depth = depth.finish();
+        let error = &depth - &map.depth_m.index_axis(Axis(0), 0);
+        assert!(error.iter().all(|error| error.abs() < 1e-7));
+    }
+    assert!(tiles.next().is_none());
+    // Shuffled, the tiles of a sample are apart, and each comes once.
+    let shuffled = all(tiled(true).epoch(0));
+    let mut found: Vec<_> = shuffled
+        .iter()
+        .flat_map(|batch| batch.ids.iter().zip(&batch.windows))
+        .map(|(id, window)| (*id, window.top, window.left))
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    assert_eq!(found.len(), 33 * 6);
+}
+
+#[test]
+fn balancing_draws_wet_samples_more_often_the_same_ones_after_a_resume() {
+    // 90 dry samples, 9 with 2 of 12 cells wet, 1 with all.
+    let depth = |number: usize| {
+        let wet = [0, 2, 12][usize::from(number >= 90) + usize::from(number == 99)];
+        Array2::from_shape_fn((4, 3), |(y, x)| if y * 3 + x < wet { 0.5 } else { 0.0 })
+    };
+    let shards: Vec<Vec<Sample>> = (0..10)
+        .map(|shard| {
+            (0..10).map(move |record| Sample {
+                rain: Array3::from_elem((1, 4, 3), 0.01 * shard as f32),
+                // The wet ones spread over the shards.
+                depth_m: depth(record * 10 + shard),
+                rain_totals_mm: None,
+                depth_now_m: None,
+            })
+        })
+        .map(Iterator::collect)
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = published(
+        folder.path(),
+        [&[1, 4, 3], &[4, 3]],
+        &Array2::zeros((4, 3)),
+        &shards,
+    );
+    let plain = LoaderConfig {
+        transform: TransformConfig {
+            channels: vec![Channel::Rain],
+            ..TransformConfig::default()
+        },
+        ..config()
+    };
+    let loader = |config: &LoaderConfig| {
+        Loader::new(Arc::clone(&dataset), (0..10).collect(), config.clone()).unwrap()
+    };
+    let stats = loader(&plain).input_stats().unwrap();
+    assert_eq!(
+        (stats.samples, stats.wet_shares),
+        (100, [90, 0, 0, 9, 0, 0, 1])
+    );
+    let config = LoaderConfig {
+        balance: Some(Balance::even(stats.wet_shares, 1000.0).unwrap()),
+        ..plain
+    };
+    let balanced = loader(&config);
+    let mut counts = [0usize; 3];
+    for epoch in 0..30 {
+        for batch in all(balanced.epoch(epoch)) {
+            for label in batch.label.outer_iter() {
+                let wet = label.iter().filter(|&&label| label == 1).count();
+                counts[[0, 2, 12].iter().position(|&count| count == wet).unwrap()] += 1;
+            }
+        }
+    }
+    // A third each of 3000: the first with a standard deviation of √(30 · 90 · 0.37 · 0.63) = 25.
+    for count in counts {
+        assert!((900..1100).contains(&count), "{counts:?}");
+    }
+    let reference = all(balanced.epoch(4));
+    let mut started = balanced.epoch(4);
+    started.by_ref().take(7).for_each(drop);
+    let threads = LoaderConfig {
+        threads: 1,
+        prefetch: 1,
+        ..config.clone()
+    };
+    assert_eq!(
+        all(loader(&threads).resume(started.position()).unwrap()),
+        reference[7..]
+    );
+    // Another balance is another order.
+    let other = LoaderConfig {
+        balance: Some(Balance::even(stats.wet_shares, 2.0).unwrap()),
+        ..config
+    };
+    assert!(loader(&other).resume(started.position()).is_err());
+}
+
+#[test]
+fn moments_make_every_plane_zero_mean_and_unit_deviation() {
+    let (folder, _) = dataset();
+    let mut holes = elevation(0);
+    holes[[2, 3]] = f32::NAN;
+    let heights = folder.path().join("heightmaps/upper.json.gz");
+    heightmap_json::write(&heights, holes.view()).unwrap();
+    let dataset = Arc::new(Dataset::open(folder.path()).unwrap());
+    let transform = TransformConfig {
+        channels: vec![Channel::Rain, Channel::Slope, Channel::WetnessIndex],
+        output_size: Some([6, 5]),
+        rain_scale: 3.0,
+        ..TransformConfig::default()
+    };
+    let with = |transform: &TransformConfig| {
+        let config = LoaderConfig {
+            transform: transform.clone(),
+            ..config()
+        };
+        loader(&dataset, config)
+    };
+    let stats = with(&transform).input_stats().unwrap();
+    assert_eq!((stats.samples, stats.moments.len()), (33, 4));
+    // The same from the batches, the plain way.
+    let batches = all(with(&transform).epoch(0));
+    let cells = |batches: &[Batch], plane: usize| -> Vec<f64> {
+        batches
+            .iter()
+            .flat_map(|batch| {
+                let input = batch.input.index_axis(Axis(1), plane);
+                let known = batch.label.iter().map(|&label| label != 255);
+                let cells = input.iter().zip(known).filter(|(_, known)| *known);
+                cells
+                    .map(|(&value, _)| f64::from(value))
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    };
+    let moments = |values: &[f64]| {
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        (mean, (squares / values.len() as f64).sqrt())
+    };
+    for (plane, found) in stats.moments.iter().enumerate() {
+        let (mean, deviation) = moments(&cells(&batches, plane));
+        assert!((f64::from(found.mean) - mean).abs() < 1e-6, "{plane}");
+        assert!(
+            (f64::from(found.deviation) - deviation).abs() < 1e-6,
+            "{plane}"
+        );
+    }
+    let normalised = TransformConfig {
+        moments: Some(stats.moments.clone()),
+        ..transform.clone()
+    };
+    let batches = all(with(&normalised).epoch(0));
+    for plane in 0..4 {
+        let (mean, deviation) = moments(&cells(&batches, plane));
+        assert!(
+            mean.abs() < 1e-5 && (deviation - 1.0).abs() < 1e-5,
+            "{plane}: {mean} {deviation}"
+        );
+    }
+    // They are saved as text beside what was trained with them.
+    let text = serde_json::to_string(&stats).unwrap();
+    assert_eq!(serde_json::from_str::<InputStats>(&text).unwrap(), stats);
+    let short = TransformConfig {
+        moments: Some(stats.moments[..3].to_vec()),
+        ..transform
+    };
+    let message = Loader::new(
+        dataset,
+        vec![0],
+        LoaderConfig {
+            transform: short,
+            ..config()
+        },
+    );
+    assert_eq!(
+        message.unwrap_err().to_string(),
+        "there are moments of 3 planes for an input of 4"
+    );
+}
+
+#[test]
+fn rain_is_scaled_and_the_wetness_index_is_that_of_its_parts() {
+    let (_folder, dataset) = dataset();
+    let transform = TransformConfig {
+        channels: vec![
+            Channel::Rain,
+            Channel::LogFlowAccumulation,
+            Channel::Slope,
+            Channel::WetnessIndex,
+        ],
+        rain_scale: 0.5,
+        ..TransformConfig::default()
+    };
+    let config = LoaderConfig {
+        shuffle: false,
+        transform,
+        ..config()
+    };
+    let batch = loader(&dataset, config).epoch(0).next().unwrap().unwrap();
+    let input = batch.input.index_axis(Axis(0), 0);
+    assert_eq!(input[[1, 5, 3]], 0.5 * sample(0, 0).rain[[1, 2, 1]]);
+    for y in 0..DEPTH[0] {
+        for x in 0..DEPTH[1] {
+            let area_m = 10f32.powf(input[[2, y, x]]) * 500.0;
+            let slope = (input[[3, y, x]] / 100.0).max(1e-3);
+            let index = 0.1 * (area_m / slope).ln();
+            assert!((input[[4, y, x]] - index).abs() < 1e-5, "{index}");
+        }
+    }
+}
+
+#[test]
+fn memory_that_is_used_again_leaves_no_trace() {
+    let (_folder, dataset) = dataset();
+    let config = LoaderConfig {
+        augment: true,
+        cache_bytes: 2000,
+        ..config()
+    };
+    let plain = loader(&dataset, config.clone());
+    let recycling = loader(&dataset, config);
+    for epoch in 0..3 {
+        let reference = all(plain.epoch(epoch));
+        let mut count = 0;
+        for (batch, reference) in recycling.epoch(epoch).zip(&reference) {
+            let batch = batch.unwrap();
+            assert_eq!(batch, *reference);
+            recycling.recycle(batch);
+            count += 1;
+        }
+        assert_eq!(count, reference.len());
+    }
+}
+
+#[test]
+fn large_records_do_not_have_to_fill_the_shuffle_buffer_first() {
+    // Records of 8 MiB, of which 32 are read before the first is drawn. The last of 40 is bad.
+    let folder = tempfile::tempdir().unwrap();
+    let metadata = Metadata::new([1, 1, 1], [1448, 1448]);
+    let sample = Sample {
+        rain: Array3::zeros((1, 1, 1)),
+        depth_m: Array2::zeros((1448, 1448)),
+        rain_totals_mm: None,
+        depth_now_m: None,
+    };
+    let mut record = Vec::new();
+    let bytes = pluvial_data::record::shard::encode_sample(&sample, &metadata).unwrap();
+    pluvial_data::record::tfrecord::write_record(&mut record, &bytes).unwrap();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    for _ in 0..39 {
+        std::io::Write::write_all(&mut encoder, &record).unwrap();
+    }
+    std::io::Write::write_all(&mut encoder, &record[..1000]).unwrap();
+    let folder = folder.path();
+    metadata.write(folder).unwrap();
+    std::fs::write(folder.join("0.tfrecord.gz"), encoder.finish().unwrap()).unwrap();
+    let config = LoaderConfig {
+        batch_size: 2,
+        cache_bytes: 0,
+        transform: TransformConfig {
+            channels: vec![Channel::Rain],
+            output_size: Some([8, 8]),
+            ..TransformConfig::default()
+        },
+        ..LoaderConfig::default()
+    };
+    let dataset = Arc::new(Dataset::open(folder).unwrap());
+    let loader = Loader::new(dataset, vec![0], config).unwrap();
+    let results: Vec<_> = loader.epoch(0).collect();
+    // Two are read for each draw after the first: the fifth would need the 40th.
+    assert_eq!(results.len(), 3);
+    assert!(results[..2].iter().all(|result| result.is_ok()));
+    let error = results[2].as_ref().unwrap_err().to_string();
+    assert!(
+        error.contains("0.tfrecord.gz', record 39: truncated"),
+        "{error}"
     );
 }

@@ -165,6 +165,7 @@ fn shorten(batch: &mut Batch, samples: usize) {
         depth.slice_axis_inplace(Axis(0), first);
     }
     batch.catchment.truncate(samples);
+    batch.windows.truncate(samples);
     batch.ids.truncate(samples);
 }
 
@@ -372,6 +373,7 @@ mod tests {
             depth_m: Array3::zeros((3, 4, 5)),
             depth_now_m: Some(Array3::zeros((3, 4, 5))),
             catchment: vec![0, 1, 2],
+            windows: vec![Window::whole([4, 5]); 3],
             ids: (0..3).map(|record| SampleId { shard: 0, record }).collect(),
         };
         shorten(&mut batch, 5);

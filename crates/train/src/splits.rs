@@ -102,6 +102,7 @@ pub fn transform_config(data: &DataConfig) -> TransformConfig {
         output_size: data.output_size,
         threshold_m: data.threshold_m,
         remove_isolated: data.remove_isolated,
+        ..TransformConfig::default()
     }
 }
 

@@ -9,22 +9,23 @@ use std::thread::JoinHandle;
 use super::Shared;
 use crate::error::{DataError, Result};
 use crate::record::ShardReader;
+use crate::sample::Sample;
 
 /// Records that a thread reads ahead for each of its lanes.
 const READ_AHEAD: usize = 4;
 
-/// A record as it stood in its shard, checksums checked, not yet decoded.
+/// A decoded record.
 #[derive(Debug, Clone)]
 pub(super) struct Record {
     /// Index into the loader's shards.
     pub(super) shard: usize,
     /// Index in the shard.
     pub(super) index: u64,
-    /// The `tf.train.Example`.
-    pub(super) bytes: Arc<Vec<u8>>,
+    /// What the inputs and labels are made of, no more.
+    pub(super) sample: Arc<Sample>,
 }
 
-/// Whole shards kept inflated, as long as they fit the budget. What is in it changes the speed and never the order.
+/// The samples of whole shards, kept as long as they fit the budget. What is in it changes the speed and never the order.
 #[derive(Debug)]
 pub(super) struct Cache {
     shards: Vec<OnceLock<Vec<Record>>>,
@@ -56,7 +57,15 @@ impl Cache {
 
 /// Memory of a record in the cache.
 fn cost(record: &Record) -> u64 {
-    (record.bytes.capacity() + 64) as u64
+    let sample = &record.sample;
+    let values = sample.rain.len()
+        + sample.depth_m.len()
+        + sample
+            .rain_totals_mm
+            .as_ref()
+            .map_or(0, |totals| totals.len())
+        + sample.depth_now_m.as_ref().map_or(0, |depth| depth.len());
+    4 * values as u64 + 256
 }
 
 /// What a lane has in its turn.
@@ -76,7 +85,6 @@ enum Open {
     File {
         shard: usize,
         reader: Box<ShardReader>,
-        size: usize,
         keep: Option<Vec<Record>>,
     },
 }
@@ -88,7 +96,7 @@ struct Lane {
 }
 
 impl Lane {
-    fn turn(&mut self, shared: &Shared) -> Turn {
+    fn turn(&mut self, shared: &Shared, bytes: &mut Vec<u8>) -> Turn {
         loop {
             let Some(open) = &mut self.open else {
                 let Some(shard) = self.shards.pop_front() else {
@@ -103,7 +111,6 @@ impl Lane {
                             self.open = Some(Open::File {
                                 shard,
                                 reader: Box::new(reader),
-                                size: 0,
                                 keep: Some(Vec::new()),
                             })
                         }
@@ -112,7 +119,7 @@ impl Lane {
                 }
                 continue;
             };
-            match open.turn(shared) {
+            match open.turn(shared, bytes) {
                 Turn::End => self.open = None,
                 turn => return turn,
             }
@@ -121,7 +128,8 @@ impl Lane {
 }
 
 impl Open {
-    fn turn(&mut self, shared: &Shared) -> Turn {
+    /// `bytes` is room for a record, shared by all lanes of a thread: it stays in the processor's cache.
+    fn turn(&mut self, shared: &Shared, bytes: &mut Vec<u8>) -> Turn {
         match self {
             Open::Cached { shard, next } => {
                 let record = shared.cache.shards[*shard]
@@ -133,18 +141,23 @@ impl Open {
             Open::File {
                 shard,
                 reader,
-                size,
                 keep,
             } => {
-                // Records of a shard have nearly the same size: the first tells how much to ask for.
-                let mut bytes = Vec::with_capacity(*size);
-                match reader.next_record(&mut bytes) {
+                match reader.next_record(bytes) {
                     Ok(Some(index)) => {
-                        *size = bytes.len();
+                        let sample = match shared.decode(*shard, index, bytes) {
+                            Ok(sample) => Arc::new(sample),
+                            Err(e) => {
+                                if let Some(records) = keep.take() {
+                                    shared.cache.give_back(&records);
+                                }
+                                return Turn::Bad(e);
+                            }
+                        };
                         let record = Record {
                             shard: *shard,
                             index,
-                            bytes: Arc::new(bytes),
+                            sample,
                         };
                         if let Some(records) = keep {
                             if shared.cache.reserve(cost(&record)) {
@@ -264,9 +277,10 @@ impl Drop for Lanes {
 fn read(lanes: Vec<Lane>, shared: &Shared, sender: &SyncSender<Turn>) {
     let mut live = lanes;
     let mut turn = 0;
+    let mut bytes = Vec::new();
     while !live.is_empty() {
         turn %= live.len();
-        let message = live[turn].turn(shared);
+        let message = live[turn].turn(shared, &mut bytes);
         if matches!(message, Turn::End) {
             live.remove(turn);
         } else {
@@ -291,9 +305,7 @@ fn read(lanes: Vec<Lane>, shared: &Shared, sender: &SyncSender<Turn>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        Channel, Dataset, Loader, LoaderConfig, Metadata, Sample, ShardWriter, TransformConfig,
-    };
+    use crate::{Channel, Dataset, Loader, LoaderConfig, Metadata, ShardWriter, TransformConfig};
     use ndarray::{Array2, Array3};
 
     /// Three shards of eight records.

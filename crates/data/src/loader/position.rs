@@ -5,20 +5,21 @@ use sha2::{Digest, Sha256};
 
 use super::LoaderConfig;
 use crate::dataset::Dataset;
+use crate::transform::Crop;
 
 /// A place between two batches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// The epoch, from 0.
     pub epoch: u64,
-    /// Records drawn in this epoch, bad ones included.
+    /// Samples drawn in this epoch.
     pub drawn: u64,
     /// Of everything that the order of records depends on.
     pub(super) fingerprint: String,
 }
 
 /// A hash of what the order of records depends on: the shards, the seed and the shuffling, but not how many threads or how
-/// much cache there are, nor what the records become.
+/// much cache there are, nor what the records become, unless tiles or the balance of wet shares make several of one.
 pub(super) fn fingerprint(dataset: &Dataset, shards: &[usize], config: &LoaderConfig) -> String {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
@@ -50,6 +51,12 @@ pub(super) fn fingerprint(dataset: &Dataset, shards: &[usize], config: &LoaderCo
     numbers
         .iter()
         .for_each(|number| part(&number.to_le_bytes()));
+    if config.balance.is_some() || matches!(config.transform.crop, Crop::Tiles { .. }) {
+        let transform = &config.transform;
+        let size = (transform.output_size, transform.crop);
+        let wet = (transform.threshold_m.to_bits(), transform.remove_isolated);
+        part(format!("{size:?} {wet:?} {:?}", config.balance).as_bytes());
+    }
     hash.finalize()
         .iter()
         .take(16)

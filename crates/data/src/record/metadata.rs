@@ -80,6 +80,14 @@ impl Metadata {
         values as u64 * 11 + (1 << 16)
     }
 
+    /// Bytes of the values of a record of these shapes, as `f32`.
+    pub fn content_bytes(&self) -> u64 {
+        let values = self.shapes().into_iter();
+        values
+            .map(|(_, shape)| 4 * shape.iter().product::<usize>() as u64)
+            .sum()
+    }
+
     /// The tensors with their feature names.
     fn shapes(&self) -> Vec<(&'static str, &[usize])> {
         let mut shapes = vec![

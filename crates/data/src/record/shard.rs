@@ -12,11 +12,12 @@ use ndarray::{Array2, Array3};
 use super::DecodeError;
 use super::example::{Example, encode_example};
 use super::metadata::Metadata;
-use super::tensor::{decode_tensor, encode_tensor};
+use super::tensor::{Values, encode_tensor, tensor_values};
 use super::tfrecord::{read_record, write_record};
 use crate::atomic::AtomicFile;
 use crate::error::{DataError, Result};
-use crate::sample::Sample;
+use crate::sample::{Cut, Sample};
+use crate::transform::Window;
 
 /// Highest rain value that a record may hold: 2000 mm/h ÷ 100, above the world record of one minute (1872 mm/h, WMO).
 const MAX_RAIN: f32 = 20.0;
@@ -105,34 +106,100 @@ pub fn decode_sample(
     record: &[u8],
     metadata: &Metadata,
 ) -> std::result::Result<Sample, DecodeError> {
+    let cut = Cut::whole(metadata);
+    let mut sample = cut.empty_sample(metadata);
+    decode_cut(record, metadata, &cut, &mut sample)?;
+    Ok(sample)
+}
+
+/// Reads the parts of a record that `cut` names into `sample`, which has their shapes ([`Cut::empty_sample`]). All of the
+/// record is checked as [`decode_sample`] does, so whether a record is good does not depend on the cut.
+///
+/// # Errors
+/// Those of [`decode_sample`]; what `sample` holds is of no use then.
+///
+/// # Panics
+/// When `sample` has other shapes, or `cut` does not lie within those of `metadata`.
+pub(crate) fn decode_cut(
+    record: &[u8],
+    metadata: &Metadata,
+    cut: &Cut,
+    sample: &mut Sample,
+) -> std::result::Result<(), DecodeError> {
     let example = Example::parse(record)?;
-    let values = |name: &str, shape: &[usize], max: f32| {
-        let values = decode_tensor(example.bytes(name)?, shape);
-        let values = values.map_err(|e| DecodeError(format!("feature '{name}': {e}")))?;
-        check_values(&values, shape, max)
-            .map_err(|reason| DecodeError(format!("feature '{name}': {reason}")))?;
-        Ok::<_, DecodeError>(values)
+    let read = |name: &str, shape: &[usize], max: f32, window: Window, out: &mut [f32]| {
+        let wrong = |e: String| DecodeError(format!("feature '{name}': {e}"));
+        match tensor_values(example.bytes(name)?, shape).map_err(|e| wrong(e.0))? {
+            Values::Stored(values) => {
+                check_values(
+                    values.iter().map(|&bytes| f32::from_le_bytes(bytes)),
+                    shape,
+                    max,
+                )
+                .map_err(wrong)?;
+                copy_window(values, shape, window, out, |row, out| {
+                    for (out, &bytes) in out.iter_mut().zip(row) {
+                        *out = f32::from_le_bytes(bytes);
+                    }
+                });
+            }
+            Values::Decoded(values) => {
+                check_values(values.iter().copied(), shape, max).map_err(wrong)?;
+                copy_window(&values, shape, window, out, |row, out| {
+                    out.copy_from_slice(row)
+                });
+            }
+        }
+        Ok::<_, DecodeError>(())
     };
-    let stack = |name: &str, shape: [usize; 3], max: f32| {
-        Array3::from_shape_vec(shape, values(name, &shape, max)?)
-            .map_err(|e| DecodeError(format!("feature '{name}': {e}")))
+    const CONTIGUOUS: &str = "an owned array in row-major order";
+    let rain = sample.rain.as_slice_mut().expect(CONTIGUOUS);
+    read(
+        "rainfallradar",
+        &metadata.rainfallradar,
+        MAX_RAIN,
+        cut.rain,
+        rain,
+    )?;
+    let depth = sample.depth_m.as_slice_mut().expect(CONTIGUOUS);
+    read(
+        "waterdepth",
+        &metadata.waterdepth,
+        MAX_DEPTH_M,
+        cut.depth,
+        depth,
+    )?;
+    if let (Some(shape), Some(totals)) = (metadata.rainfalltotals, &mut sample.rain_totals_mm) {
+        let totals = totals.as_slice_mut().expect(CONTIGUOUS);
+        read("rainfalltotals", &shape, MAX_TOTAL_MM, cut.totals, totals)?;
+    }
+    if let (Some(shape), Some(now)) = (metadata.waterdepth_now, &mut sample.depth_now_m) {
+        let now = now.as_slice_mut().expect(CONTIGUOUS);
+        read("waterdepth_now", &shape, MAX_DEPTH_M, cut.depth, now)?;
+    }
+    Ok(())
+}
+
+/// Copies the `window` of every plane of `values` `[…, height, width]` to `out`, row by row.
+fn copy_window<T>(
+    values: &[T],
+    shape: &[usize],
+    window: Window,
+    out: &mut [f32],
+    copy: impl Fn(&[T], &mut [f32]),
+) {
+    let [.., height, width] = *shape else {
+        unreachable!("maps have two axes at least")
     };
-    let plane = |name: &str, shape: [usize; 2], max: f32| {
-        Array2::from_shape_vec(shape, values(name, &shape, max)?)
-            .map_err(|e| DecodeError(format!("feature '{name}': {e}")))
-    };
-    Ok(Sample {
-        rain: stack("rainfallradar", metadata.rainfallradar, MAX_RAIN)?,
-        depth_m: plane("waterdepth", metadata.waterdepth, MAX_DEPTH_M)?,
-        rain_totals_mm: metadata
-            .rainfalltotals
-            .map(|shape| stack("rainfalltotals", shape, MAX_TOTAL_MM))
-            .transpose()?,
-        depth_now_m: metadata
-            .waterdepth_now
-            .map(|shape| plane("waterdepth_now", shape, MAX_DEPTH_M))
-            .transpose()?,
-    })
+    let planes = values.chunks_exact(height * width);
+    let outs = out.chunks_exact_mut(window.height * window.width);
+    assert_eq!(planes.len(), outs.len(), "the sample has other shapes");
+    for (plane, out) in planes.zip(outs) {
+        let rows = plane.chunks_exact(width).skip(window.top);
+        for (row, out) in rows.zip(out.chunks_exact_mut(window.width)) {
+            copy(&row[window.left..window.left + window.width], out);
+        }
+    }
 }
 
 /// The record of a sample, as `tf.train.Example` bytes.
@@ -155,7 +222,7 @@ pub fn encode_sample(
                     "feature '{name}' has shape {found:?} instead of {shape:?}"
                 )));
             }
-            check_values(&values, shape, max)
+            check_values(values.iter().copied(), shape, max)
                 .map_err(|reason| DecodeError(format!("feature '{name}': {reason}")))?;
             Ok(encode_tensor(shape, &values))
         };
@@ -213,18 +280,28 @@ pub fn encode_sample(
 }
 
 /// Whether all values lie in `0..=max`; the first that does not is named with its place.
-fn check_values(values: &[f32], shape: &[usize], max: f32) -> std::result::Result<(), String> {
-    // A fold without a branch is vectorised; NaN fails both comparisons.
-    if values
-        .iter()
-        .fold(true, |good, &value| good & (value >= 0.0) & (value <= max))
-    {
+fn check_values(
+    values: impl ExactSizeIterator<Item = f32> + Clone,
+    shape: &[usize],
+    max: f32,
+) -> std::result::Result<(), String> {
+    // Bits of floats from 0 up are integers in the same order, those of negative ones are negative, and NaN lies above
+    // infinity: one sign bit over all differences finds any that is out of bounds, without a branch.
+    let highest = max.to_bits() as i32;
+    let signs = values.clone().fold(0, |signs, value| {
+        let bits = value.to_bits() as i32;
+        signs | bits | highest.wrapping_sub(bits)
+    });
+    if signs >= 0 {
         return Ok(());
     }
-    let bad = values
-        .iter()
-        .position(|&value| !(0.0..=max).contains(&value))
-        .unwrap_or_default();
+    // The sign may be that of a −0, which is no error.
+    let Some((bad, value)) = values
+        .enumerate()
+        .find(|(_, value)| !(0.0..=max).contains(value))
+    else {
+        return Ok(());
+    };
     let mut rest = bad;
     let mut place: Vec<usize> = shape
         .iter()
@@ -232,10 +309,7 @@ fn check_values(values: &[f32], shape: &[usize], max: f32) -> std::result::Resul
         .map(|&size| (rest % size, rest /= size).0)
         .collect();
     place.reverse();
-    Err(format!(
-        "{} at {place:?} is not within 0..={max}",
-        values[bad]
-    ))
+    Err(format!("{value} at {place:?} is not within 0..={max}"))
 }
 
 /// Writes a shard. It appears at its place when [`ShardWriter::finish`] is called, and not at all before.

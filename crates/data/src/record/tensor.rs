@@ -131,6 +131,15 @@ fn parse_shape(message: &[u8]) -> Result<Vec<usize>, DecodeError> {
     Ok(shape)
 }
 
+/// The values of a tensor, row-major.
+#[derive(Debug)]
+pub(super) enum Values<'a> {
+    /// `f32`, little-endian, as they stand in the message: nothing has been copied.
+    Stored(&'a [[u8; 4]]),
+    /// Decoded from another type or form.
+    Decoded(Vec<f32>),
+}
+
 /// Reads a serialized `TensorProto` of the given shape as row-major `f32`.
 ///
 /// Nothing is allocated before the shape is found to be `shape`. As TensorFlow does, a value list shorter than the tensor
@@ -139,6 +148,20 @@ fn parse_shape(message: &[u8]) -> Result<Vec<usize>, DecodeError> {
 /// # Errors
 /// When the bytes are not a tensor of real numbers of this shape, or hold too many or too few values.
 pub fn decode_tensor(message: &[u8], shape: &[usize]) -> Result<Vec<f32>, DecodeError> {
+    Ok(match tensor_values(message, shape)? {
+        Values::Stored(values) => values
+            .iter()
+            .map(|&bytes| f32::from_le_bytes(bytes))
+            .collect(),
+        Values::Decoded(values) => values,
+    })
+}
+
+/// [`decode_tensor`] without a copy where the message holds `f32` as `tensor_content`, the usual case.
+pub(super) fn tensor_values<'a>(
+    message: &'a [u8],
+    shape: &[usize],
+) -> Result<Values<'a>, DecodeError> {
     let wrong = |e: DecodeError| DecodeError(format!("not a TensorProto: {e}"));
     let mut data_type = 0;
     let mut found_shape = Vec::new();
@@ -163,7 +186,7 @@ pub fn decode_tensor(message: &[u8], shape: &[usize]) -> Result<Vec<f32>, Decode
         .try_fold(1usize, |product, &size| product.checked_mul(size));
     let count = count.ok_or("tensor of impossible size")?;
     if content.is_empty() {
-        return decode_values(message, data_type, count);
+        return decode_values(message, data_type, count).map(Values::Decoded);
     }
     if Some(content.len()) != count.checked_mul(data_type.size()) {
         let size = data_type.size();
@@ -174,17 +197,13 @@ pub fn decode_tensor(message: &[u8], shape: &[usize]) -> Result<Vec<f32>, Decode
         .into());
     }
     Ok(match data_type {
-        // The usual case, written so that it compiles to a copy.
-        DataType::Float => content
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|&bytes| f32::from_le_bytes(bytes))
-            .collect(),
-        _ => content
-            .chunks_exact(data_type.size())
-            .map(|bytes| data_type.content_value(bytes))
-            .collect(),
+        DataType::Float => Values::Stored(content.as_chunks().0),
+        _ => Values::Decoded(
+            content
+                .chunks_exact(data_type.size())
+                .map(|bytes| data_type.content_value(bytes))
+                .collect(),
+        ),
     })
 }
 

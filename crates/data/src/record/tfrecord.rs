@@ -8,6 +8,9 @@ use thiserror::Error;
 /// What a frame adds to its data, in bytes.
 pub const FRAME_BYTES: usize = 16;
 
+/// Bytes that are asked for first when nothing is known of the record's size.
+const FIRST_READ: usize = 512;
+
 /// Why a record could not be read.
 #[derive(Debug, Error)]
 pub enum FrameError {
@@ -76,9 +79,11 @@ fn read_or_end(
     Ok(true)
 }
 
-/// Reads the next record into `data` (cleared first); `Ok(false)` at the end of the stream.
+/// Reads the next record into `data`; `Ok(false)` at the end of the stream.
 ///
-/// Memory grows with the bytes that are really there, never with a claimed length above `bound`.
+/// What `data` held is overwritten; its length on entry says how much to ask for at once, so a buffer that is used again for
+/// records of one size is neither grown nor cleared. Otherwise memory grows with the bytes that are really there, never with a
+/// claimed length, and a length above `bound` is refused.
 ///
 /// # Errors
 /// Any [`FrameError`]. After one that [`is_local`](FrameError::is_local) the stream stands at the next record.
@@ -87,7 +92,6 @@ pub fn read_record(
     data: &mut Vec<u8>,
     bound: u64,
 ) -> Result<bool, FrameError> {
-    data.clear();
     let mut head = [0u8; 12];
     if !read_or_end(stream, &mut head, "a record's length")? {
         return Ok(false);
@@ -97,19 +101,27 @@ pub fn read_record(
     if computed != stored {
         return Err(FrameError::LengthChecksum { computed, stored });
     }
+    let too_long = FrameError::TooLong {
+        claimed: length,
+        bound,
+    };
     if length > bound {
-        return Err(FrameError::TooLong {
-            claimed: length,
-            bound,
-        });
+        return Err(too_long);
     }
-    stream
-        .take(length)
-        .read_to_end(data)
-        .map_err(FrameError::Read)?;
+    let length = usize::try_from(length).map_err(|_| too_long)?;
+    let mut filled = 0;
+    while filled < length {
+        let end = data.len().max(2 * filled).max(FIRST_READ).min(length);
+        data.resize(end, 0);
+        if !read_or_end(stream, &mut data[filled..], "a record")? {
+            return Err(FrameError::Truncated("a record"));
+        }
+        filled = end;
+    }
+    data.truncate(length);
     let mut tail = [0u8; 4];
-    if (data.len() as u64) < length || !read_or_end(stream, &mut tail, "a record's checksum")? {
-        return Err(FrameError::Truncated("a record"));
+    if !read_or_end(stream, &mut tail, "a record's checksum")? {
+        return Err(FrameError::Truncated("a record's checksum"));
     }
     let (computed, stored) = (masked_crc32c(data), u32_at(&tail));
     if computed != stored {

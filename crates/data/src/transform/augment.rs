@@ -1,6 +1,6 @@
 //! Symmetries of the square and the rectangle: rain does not know which way is north.
 
-use ndarray::{Array, ArrayView, Axis, Dimension};
+use ndarray::{Array, ArrayView, ArrayViewMut, Axis, Dimension};
 use rand::{Rng, RngExt};
 
 /// A mirroring, applied alike to everything that lies on one map.
@@ -40,6 +40,17 @@ impl Symmetry {
             array.swap_axes(rows, columns);
         }
         array.as_standard_layout().into_owned()
+    }
+
+    /// Mirrors `array` `[…, height, width]` in its place.
+    ///
+    /// # Panics
+    /// As [`Symmetry::apply`], and when rows and columns of a map that is not square change places.
+    pub fn apply_to<T: Clone, D: Dimension>(&self, array: &mut ArrayViewMut<T, D>) {
+        if *self != Self::default() {
+            let mirrored = self.apply(array.view());
+            array.assign(&mirrored);
+        }
     }
 }
 

@@ -6,11 +6,12 @@ use ndarray::{Array2, Array3, ArrayView2, ArrayViewMut3, Axis, Zip, s};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::crop::Window;
+use super::TransformConfig;
+use super::crop::{Crop, Window};
 use crate::dataset::{Dataset, Terrain};
 use crate::error::{DataError, Result};
 use crate::record::Metadata;
-use crate::sample::Sample;
+use crate::sample::{Cut, Sample};
 use crate::terrain::flow::{self, FlowTree};
 use crate::terrain::ponds::Ponds;
 
@@ -36,6 +37,8 @@ pub enum Channel {
     Slope,
     /// log₁₀ of the flow accumulation in cells.
     LogFlowAccumulation,
+    /// A tenth of the topographic wetness index ln(a / tan β), a in metres (Beven & Kirkby 1979).
+    WetnessIndex,
     /// Height above the nearest drainage of 100 cells: log₁₀(1 + metres).
     Hand,
     /// Depth of the depression that a cell lies in: log₁₀(1 + 10 · metres).
@@ -67,6 +70,11 @@ impl Channel {
         }
     }
 
+    /// Whether it is gathered along the flow tree.
+    fn is_routed(self) -> bool {
+        matches!(self, Channel::UpstreamRain | Channel::PondInflow)
+    }
+
     /// The name in configurations.
     pub fn name(self) -> &'static str {
         match self {
@@ -75,6 +83,7 @@ impl Channel {
             Channel::Height => "height",
             Channel::Slope => "slope",
             Channel::LogFlowAccumulation => "log_flow_accumulation",
+            Channel::WetnessIndex => "wetness_index",
             Channel::Hand => "hand",
             Channel::DepressionDepth => "depression_depth",
             Channel::Storage => "storage",
@@ -87,9 +96,9 @@ impl Channel {
 /// What is computed once a catchment.
 #[derive(Debug)]
 struct Catchment {
-    /// `[static planes, h, w]`, cropped, in the order of the channels.
+    /// `[static planes, h, w]` of the whole map, in the order of the channels; NaN outside the terrain.
     fixed: Array3<f32>,
-    /// `[h, w]`, cropped: where there is terrain; `None` when that is everywhere.
+    /// `[h, w]` of the whole map: where there is terrain; `None` when that is everywhere.
     valid: Option<Array2<bool>>,
     /// For channels that gather rain upstream.
     flow: Option<FlowTree>,
@@ -97,25 +106,36 @@ struct Catchment {
     ponds: Option<Ponds>,
 }
 
+/// Mean and deviation of one plane of the input over a training split.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Moments {
+    /// Mean over all cells with data.
+    pub mean: f32,
+    /// Standard deviation over the same cells.
+    pub deviation: f32,
+}
+
 /// Builds the inputs `[C, H, W]` of a dataset's samples.
 #[derive(Debug, Clone)]
 pub struct InputBuilder {
     channels: Vec<(Channel, usize)>,
-    window: Window,
+    size: [usize; 2],
     scale: usize,
+    rain_scale: f32,
+    /// One a plane, or none.
+    moments: Vec<Moments>,
+    cut: Cut,
     catchments: Vec<Arc<Catchment>>,
 }
 
 impl InputBuilder {
-    /// Prepares `channels` for all catchments of `dataset`, cropped to the middle `output_size` `[height, width]`.
+    /// Prepares the channels of `transform` for all catchments of `dataset`.
     ///
     /// # Errors
-    /// When the dataset does not have what a channel is made of, or the grids or the crop do not fit.
-    pub fn new(
-        dataset: &Dataset,
-        channels: &[Channel],
-        output_size: Option<[usize; 2]>,
-    ) -> Result<Self> {
+    /// When the dataset does not have what a channel is made of, or the grids, the crop or the moments do not fit.
+    pub fn new(dataset: &Dataset, transform: &TransformConfig) -> Result<Self> {
+        let channels = &transform.channels;
         if channels.is_empty() {
             return Err(DataError::Config("the input has no channels".into()));
         }
@@ -129,26 +149,61 @@ impl InputBuilder {
                 twice.name()
             )));
         }
-        let window = Window::centred(dataset.metadata.waterdepth, output_size)?;
+        let rain_scale = transform.rain_scale;
+        if !(rain_scale > 0.0 && rain_scale.is_finite()) {
+            return Err(DataError::Config(format!(
+                "rain_scale must be a positive factor, not {rain_scale}"
+            )));
+        }
+        let scale = dataset.scale()?;
+        let centre = Window::centred(dataset.metadata.waterdepth, transform.output_size)?;
+        let mut cut = Cut::whole(&dataset.metadata);
+        if transform.crop == Crop::Centre {
+            cut.depth = centre;
+            cut.rain = centre.coarser(scale);
+            // Rain is gathered from all over the map.
+            if !channels.iter().any(|channel| channel.is_routed()) {
+                cut.totals = cut.rain;
+            }
+        }
         let planes = |&channel: &Channel| Ok((channel, channel.planes(&dataset.metadata)?));
+        let planes: Vec<_> = channels.iter().map(planes).collect::<Result<_>>()?;
+        let moments = transform.moments.clone().unwrap_or_default();
+        let count: usize = planes.iter().map(|(_, planes)| planes).sum();
+        if transform.moments.is_some() && moments.len() != count {
+            return Err(DataError::Config(format!(
+                "there are moments of {} planes for an input of {count}",
+                moments.len()
+            )));
+        }
+        if let Some(bad) = moments
+            .iter()
+            .find(|m| !(m.mean.is_finite() && m.deviation >= 0.0 && m.deviation.is_finite()))
+        {
+            return Err(DataError::Config(format!("impossible moments: {bad:?}")));
+        }
         let catchments = dataset
             .terrains
             .par_iter()
-            .map(|terrain| Catchment::new(terrain, channels, window).map(Arc::new));
+            .map(|terrain| Catchment::new(terrain, channels, dataset).map(Arc::new));
         Ok(Self {
-            channels: channels.iter().map(planes).collect::<Result<_>>()?,
-            window,
-            scale: dataset.scale()?,
+            channels: planes,
+            size: [centre.height, centre.width],
+            scale,
+            rain_scale,
+            moments,
+            cut,
             catchments: catchments.collect::<Result<_>>()?,
         })
     }
 
     /// `[C, H, W]` of the inputs.
     pub fn shape(&self) -> [usize; 3] {
+        let [height, width] = self.size;
         [
             self.channels.iter().map(|(_, planes)| planes).sum(),
-            self.window.height,
-            self.window.width,
+            height,
+            width,
         ]
     }
 
@@ -157,12 +212,20 @@ impl InputBuilder {
         &self.channels
     }
 
-    /// The crop on the depth grid.
-    pub fn window(&self) -> Window {
-        self.window
+    /// The same inputs as they are before they are normalised.
+    pub(crate) fn without_moments(self) -> Self {
+        Self {
+            moments: Vec::new(),
+            ..self
+        }
     }
 
-    /// `[H, W]`: where the catchment has terrain; `None` when that is everywhere.
+    /// What the samples must hold that inputs are built of.
+    pub(crate) fn cut(&self) -> &Cut {
+        &self.cut
+    }
+
+    /// `[h, w]` of the whole map: where the catchment has terrain; `None` when that is everywhere.
     pub fn valid(&self, catchment: usize) -> Option<ArrayView2<'_, bool>> {
         self.catchments[catchment]
             .valid
@@ -170,11 +233,18 @@ impl InputBuilder {
             .map(|valid| valid.view())
     }
 
-    /// Writes the input of `sample` over `catchment` to `out` `[C, H, W]`. Cells without terrain are 0 in all planes.
+    /// Writes the input of `sample` (of this builder's cut) over `window` of `catchment` to `out` `[C, H, W]`. Cells without
+    /// terrain are 0 in all planes.
     ///
     /// # Panics
-    /// When `out` does not have [`InputBuilder::shape`], or the sample is not one of the dataset's.
-    pub fn build(&self, sample: &Sample, catchment: usize, mut out: ArrayViewMut3<f32>) {
+    /// When `out` does not have [`InputBuilder::shape`], or the sample is of another cut.
+    pub(crate) fn build(
+        &self,
+        sample: &Sample,
+        catchment: usize,
+        window: Window,
+        mut out: ArrayViewMut3<f32>,
+    ) {
         assert_eq!(out.shape(), self.shape(), "the input has another shape");
         let catchment = &self.catchments[catchment];
         let totals = || {
@@ -186,10 +256,27 @@ impl InputBuilder {
         let (mut first, mut fixed) = (0, 0);
         for &(channel, planes) in &self.channels {
             let mut out = out.slice_mut(s![first..first + planes, .., ..]);
+            let moments = self.moments.get(first..first + planes);
             first += planes;
             match channel {
-                Channel::Rain => self.repeat(&sample.rain, 1.0, out),
-                Channel::RainTotals => self.repeat(totals(), 0.01, out),
+                Channel::Rain => {
+                    self.repeat(
+                        &sample.rain,
+                        self.cut.rain,
+                        window,
+                        self.rain_scale,
+                        &mut out,
+                    );
+                }
+                Channel::RainTotals => {
+                    self.repeat(
+                        totals(),
+                        self.cut.totals,
+                        window,
+                        0.01 * self.rain_scale,
+                        &mut out,
+                    );
+                }
                 Channel::UpstreamRain | Channel::PondInflow => {
                     let flow = catchment.flow.as_ref().expect("made for these channels");
                     for (total, out) in totals().outer_iter().zip(out.outer_iter_mut()) {
@@ -200,19 +287,30 @@ impl InputBuilder {
                             (Channel::PondInflow, Some(ponds)) => ponds.inflow(flow, mm.view()),
                             _ => flow.accumulate(mm.view()),
                         };
-                        self.window
-                            .of(&gathered.view())
-                            .mapv(log_water)
-                            .assign_to(out);
+                        window.of(&gathered.view()).mapv(log_water).assign_to(out);
                     }
                 }
                 _ => {
-                    out.assign(&catchment.fixed.slice(s![fixed..fixed + planes, .., ..]));
-                    fixed += planes;
+                    for plane in out.outer_iter_mut() {
+                        let map = catchment.fixed.index_axis(Axis(0), fixed);
+                        window.of(&map).assign_to(plane);
+                        fixed += 1;
+                    }
                 }
+            }
+            for (mut plane, moments) in out.outer_iter_mut().zip(moments.unwrap_or_default()) {
+                // A plane that never changes says nothing: 0.
+                let factor = if moments.deviation > 0.0 {
+                    1.0 / moments.deviation
+                } else {
+                    0.0
+                };
+                plane.mapv_inplace(|value| (value - moments.mean) * factor);
             }
         }
         if let Some(valid) = &catchment.valid {
+            let valid = valid.view();
+            let valid = window.of(&valid);
             for plane in out.outer_iter_mut() {
                 Zip::from(plane)
                     .and(valid)
@@ -221,16 +319,53 @@ impl InputBuilder {
         }
     }
 
-    /// Rain-grid `planes` times `factor` on the window of the depth grid.
-    fn repeat(&self, planes: &Array3<f32>, factor: f32, mut out: ArrayViewMut3<f32>) {
-        let columns: Vec<usize> = (self.window.left..self.window.left + self.window.width)
-            .map(|x| x / self.scale)
-            .collect();
-        for (plane, mut out) in planes.outer_iter().zip(out.outer_iter_mut()) {
-            for (y, mut row) in out.outer_iter_mut().enumerate() {
-                let source = plane.row((self.window.top + y) / self.scale);
-                for (value, &x) in row.iter_mut().zip(&columns) {
-                    *value = factor * source[x];
+    /// Rain-grid `planes`, of which `held` is there, times `factor` on `window` of the depth grid.
+    fn repeat(
+        &self,
+        planes: &Array3<f32>,
+        held: Window,
+        window: Window,
+        factor: f32,
+        out: &mut ArrayViewMut3<f32>,
+    ) {
+        let scale = self.scale;
+        let coarse = window.coarser(scale);
+        let source = coarse.within(held);
+        // Cells of the first coarse row and column that lie outside the window.
+        let (above, before) = (
+            window.top - coarse.top * scale,
+            window.left - coarse.left * scale,
+        );
+        let mut line = vec![0.0; coarse.width * scale];
+        const CONTIGUOUS: &str = "arrays in row-major order";
+        let planes = planes.as_slice().expect(CONTIGUOUS);
+        let planes = planes.chunks_exact(held.height * held.width);
+        let out = out.as_slice_mut().expect(CONTIGUOUS);
+        for (plane, out) in planes.zip(out.chunks_exact_mut(window.height * window.width)) {
+            let mut rows = out.chunks_exact_mut(window.width);
+            for (y, row) in plane
+                .chunks_exact(held.width)
+                .skip(source.top)
+                .take(source.height)
+                .enumerate()
+            {
+                let cells = &row[source.left..source.left + source.width];
+                match scale {
+                    // The published scale, for which this is vector code.
+                    2 => {
+                        let pairs = line.as_chunks_mut::<2>().0.iter_mut();
+                        pairs
+                            .zip(cells)
+                            .for_each(|(pair, &cell)| *pair = [factor * cell; 2]);
+                    }
+                    _ => {
+                        let repeated = line.chunks_exact_mut(scale).zip(cells);
+                        repeated.for_each(|(repeated, &cell)| repeated.fill(factor * cell));
+                    }
+                }
+                let copies = if y == 0 { scale - above } else { scale };
+                for out in rows.by_ref().take(copies) {
+                    out.copy_from_slice(&line[before..before + window.width]);
                 }
             }
         }
@@ -238,26 +373,26 @@ impl InputBuilder {
 }
 
 impl Catchment {
-    fn new(terrain: &Terrain, channels: &[Channel], window: Window) -> Result<Self> {
+    fn new(terrain: &Terrain, channels: &[Channel], dataset: &Dataset) -> Result<Self> {
         let mut analysis = Analysis {
             terrain,
             flow: None,
         };
-        let mut fixed = Array3::zeros((0, window.height, window.width));
+        let [height, width] = dataset.metadata.waterdepth;
+        let mut fixed = Array3::zeros((0, height, width));
         for &channel in channels {
             if let Some(plane) = analysis.plane(channel)? {
                 fixed
-                    .push(Axis(0), window.of(&plane.view()))
+                    .push(Axis(0), plane.view())
                     .map_err(|e| DataError::Config(e.to_string()))?;
             }
         }
         let valid = terrain
             .elevation_m
             .as_ref()
-            .map(|elevation| window.of(&elevation.view()).mapv(|z| !z.is_nan()));
+            .map(|elevation| elevation.mapv(|z| !z.is_nan()));
         let valid = valid.filter(|valid| valid.iter().any(|valid| !valid));
-        let routed = [Channel::UpstreamRain, Channel::PondInflow];
-        let flow = if channels.iter().any(|channel| routed.contains(channel)) {
+        let flow = if channels.iter().any(|channel| channel.is_routed()) {
             Some(analysis.flow()?.clone())
         } else {
             None
@@ -301,6 +436,13 @@ impl Analysis<'_> {
                 .flow()?
                 .accumulation_cells()
                 .mapv(|cells| cells.log10() as f32),
+            Channel::WetnessIndex => {
+                let cell_size_m = self.cell_size_m()?;
+                let slope = flow::slope(self.elevation_m()?.mapv(f64::from).view(), cell_size_m);
+                let cells = self.flow()?.accumulation_cells();
+                flow::wetness_index(cells.view(), slope.view(), cell_size_m)
+                    .mapv(|index| 0.1 * index as f32)
+            }
             Channel::Hand => self
                 .flow()?
                 .height_above_drainage_m(DRAINAGE_CELLS)

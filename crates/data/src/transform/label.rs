@@ -1,6 +1,6 @@
 //! Wet or dry.
 
-use ndarray::{Array2, ArrayView2, Zip, s};
+use ndarray::{Array2, ArrayView2, Zip};
 
 /// The label of a cell without terrain; losses and scores leave it out.
 pub const NO_DATA: u8 = 255;
@@ -18,22 +18,17 @@ pub fn label(
     remove_isolated: bool,
     valid: Option<ArrayView2<bool>>,
 ) -> Array2<u8> {
-    let mut wet = depth_m.mapv(|depth| u8::from(depth >= threshold_m));
+    let mut label = Array2::zeros(depth_m.dim());
+    Zip::from(&mut label)
+        .and(depth_m)
+        .for_each(|label, &depth| *label = u8::from(depth >= threshold_m));
     if let Some(valid) = valid {
-        Zip::from(&mut wet)
+        Zip::from(&mut label)
             .and(valid)
-            .for_each(|wet, &valid| *wet &= u8::from(valid));
+            .for_each(|label, &valid| *label &= u8::from(valid));
     }
-    let mut label = wet.clone();
     if remove_isolated {
-        let (height, width) = wet.dim();
-        Zip::indexed(&mut label).for_each(|(y, x), label| {
-            if *label == 1 {
-                let rows = y.saturating_sub(1)..(y + 2).min(height);
-                let columns = x.saturating_sub(1)..(x + 2).min(width);
-                *label = u8::from(wet.slice(s![rows, columns]).sum() > 1);
-            }
-        });
+        dry_isolated(&mut label);
     }
     if let Some(valid) = valid {
         Zip::from(&mut label).and(valid).for_each(|label, &valid| {
@@ -43,6 +38,33 @@ pub fn label(
         });
     }
     label
+}
+
+/// Dries wet cells (1 among 0) without a wet one around them. Sums along rows, then across them, over whole rows at a time: the
+/// compiler makes vector code of each step.
+fn dry_isolated(wet: &mut Array2<u8>) {
+    let (height, width) = wet.dim();
+    let cells = wet.as_slice_mut().expect("a map made in row-major order");
+    // Wet cells among three in a row, with a row of none above and below the map.
+    let mut along = vec![0; (height + 2) * width];
+    let mut padded = vec![0; width + 2];
+    for (row, along) in cells
+        .chunks_exact(width)
+        .zip(along.chunks_exact_mut(width).skip(1))
+    {
+        padded[1..=width].copy_from_slice(row);
+        let (west, own, east) = (&padded[..width], &padded[1..=width], &padded[2..]);
+        for (x, sum) in along.iter_mut().enumerate() {
+            *sum = west[x] + own[x] + east[x];
+        }
+    }
+    for (y, row) in cells.chunks_exact_mut(width).enumerate() {
+        let along = |y: usize| &along[y * width..(y + 1) * width];
+        let (north, own, south) = (along(y), along(y + 1), along(y + 2));
+        for (x, wet) in row.iter_mut().enumerate() {
+            *wet &= u8::from(north[x] + own[x] + south[x] > 1);
+        }
+    }
 }
 
 #[cfg(test)]
