@@ -13,6 +13,11 @@ pub struct SolverConfig {
     /// Largest Froude number |q| / (h √(g h)) of a face, positive. The scheme has no advection term, so supercritical flow on
     /// steep cells is capped and not resolved. Default 1; infinity switches the limit off.
     pub froude_limit: f64,
+    /// Sheets no deeper than this, in m, run off at Manning's velocity, whatever their Froude number: thin runoff on steep cells
+    /// is governed by friction and not by waves. The time step follows the deepest water alone in any case, so thin water
+    /// never asks for short steps; what would run further than a cell in a step is held back by the limit of the outflow to
+    /// the water there is. Not negative. Default 0: all water is Froude-limited.
+    pub sheet_depth_m: f64,
     /// Water no deeper than this does not flow, in m, at least 1e-9. Default 1e-4.
     pub dry_depth_m: f64,
     /// Largest time step in s, positive: shallow water would allow longer ones than rain should be gathered in. Default 60.
@@ -36,6 +41,7 @@ impl Default for SolverConfig {
         Self {
             courant: 0.7,
             froude_limit: 1.0,
+            sheet_depth_m: 0.0,
             dry_depth_m: 1e-4,
             max_timestep_s: 60.0,
             rain: RainResampling::Nearest,
@@ -61,6 +67,12 @@ impl SolverConfig {
                 self.froude_limit,
                 self.froude_limit > 0.0,
                 "positive",
+            ),
+            (
+                "sheet_depth_m",
+                self.sheet_depth_m,
+                self.sheet_depth_m.is_finite() && self.sheet_depth_m >= 0.0,
+                "finite and not negative",
             ),
             (
                 "dry_depth_m",

@@ -65,8 +65,7 @@ impl EdgeFace {
         &self,
         [own, inner]: [f64; 2],
         across: [f64; 2],
-        depth: f64,
-        bed: f64,
+        [depth, bed]: [f64; 2],
         levels: &[Option<f64>],
         scalars: &StepScalars,
     ) -> f64 {
@@ -145,7 +144,7 @@ pub(crate) struct Edges {
     pub(crate) outside_starts: Vec<usize>,
     /// Cells of boundaries: held at a level, or with an inflow.
     pub(crate) cells: Vec<BoundaryCells>,
-    /// The lowest bed at the edge faces of a level, per boundary; infinite for other boundaries.
+    /// The lowest bed that a boundary's level can wet; infinite for other boundaries.
     pub(crate) lowest_bed_m: Vec<f64>,
 }
 
@@ -234,6 +233,9 @@ impl Edges {
         };
         let (mut x, mut y, mut outside) = (Vec::new(), Vec::new(), Vec::new());
         let mut lowest_bed_m = vec![f64::INFINITY; domain.boundaries.len()];
+        for (cell, boundary) in &held {
+            lowest_bed_m[*boundary] = lowest_bed_m[*boundary].min(domain.bed_m[*cell]);
+        }
         for row in 0..height {
             for col in (0..width).filter(|col| inside(row, *col)) {
                 if held.contains_key(&[row, col]) {

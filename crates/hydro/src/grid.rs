@@ -1,9 +1,8 @@
-//! What the passes of a step read and write: the ground, the discharges on its faces, and which parts of it are wet.
+//! What a step reads and writes: the ground, and the discharges on its faces.
 
 use crate::edges::Edges;
 use crate::infiltration::Uptake;
 use crate::kernel::Roughness;
-use crate::span::Span;
 
 /// What does not change from step to step.
 pub(crate) struct Ground {
@@ -26,6 +25,7 @@ impl Ground {
         row * self.width..(row + 1) * self.width
     }
 
+    /// Of the faces between the cells from `a` on and those from `b` on.
     pub(crate) fn roughness(&self, a: usize, b: usize) -> Roughness<'_> {
         match &self.manning {
             RoughnessGrid::Uniform(n) => Roughness::Uniform(*n),
@@ -35,7 +35,7 @@ impl Ground {
 }
 
 /// Unit discharges of all faces, m²/s, positive to the east and south.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Discharge {
     /// `[height, width + 1]`: face k of a row is west of cell k.
     pub(crate) x: Vec<f64>,
@@ -43,31 +43,10 @@ pub(crate) struct Discharge {
     pub(crate) y: Vec<f64>,
 }
 
-/// Which faces of a row may carry water.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RowFaces {
-    /// Faces computed in this step; the discharge is 0 in all others.
-    pub(crate) x: Span,
-    pub(crate) y: Span,
-    /// Of these, the ones that touch wet cells. The others hold 0 after the step.
-    pub(crate) wet_x: Span,
-    pub(crate) wet_y: Span,
-}
-
-impl RowFaces {
-    pub(crate) const NONE: RowFaces = RowFaces {
-        x: Span::EMPTY,
-        y: Span::EMPTY,
-        wet_x: Span::EMPTY,
-        wet_y: Span::EMPTY,
-    };
-}
-
 /// What a step leaves of each row.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct RowState {
-    /// Cells deep enough to take part in the next step.
-    pub(crate) wet: Span,
+    /// The deepest of the cells that take part in the next step; 0 if there are none.
     pub(crate) max_depth_m: f64,
     /// Sum of the last step over the row's cells, in m of depth.
     pub(crate) infiltration_m: f64,

@@ -4,7 +4,7 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Parameter;
-use crate::kernel;
+use crate::kernel::{self, LANES};
 use crate::rain::M_PER_S;
 use crate::{Domain, HydroError};
 
@@ -120,25 +120,30 @@ impl Uptake {
         !matches!(self, Self::None)
     }
 
-    /// Takes from the depths of some cells, from cell `first` of the grid on, what sinks in during a step, and returns its
-    /// sum. `infiltrated_m` is what each has taken so far; without Green-Ampt it is not used.
+    /// Takes from the depths of some cells of a row, from column `first` on, what sinks in during a step, and adds it to the
+    /// lanes. `at` is the first cell's place in the grid; `infiltrated_m` what each has taken so far, which is not used
+    /// without Green-Ampt.
     #[inline(always)]
     pub(crate) fn take(
         &self,
         depth_m: &mut [f64],
         infiltrated_m: &mut [f64],
-        first: usize,
+        [at, first]: [usize; 2],
         timestep_s: f64,
-    ) -> f64 {
+        lanes: &mut [f64; LANES],
+    ) {
         match self {
-            Self::None => 0.0,
-            Self::Constant { m_per_s } => kernel::infiltrate(depth_m, m_per_s * timestep_s),
+            Self::None => {}
+            Self::Constant { m_per_s } => {
+                kernel::infiltrate(depth_m, m_per_s * timestep_s, first, lanes);
+            }
             Self::GreenAmpt(ground) => kernel::green_ampt(
                 depth_m,
                 infiltrated_m,
-                &ground.conductivity_m_per_s[first..],
-                &ground.storage_m[first..],
+                [&ground.conductivity_m_per_s[at..], &ground.storage_m[at..]],
                 timestep_s,
+                first,
+                lanes,
             ),
         }
     }

@@ -11,6 +11,7 @@ pub(crate) struct StepScalars {
     pub(crate) timestep_s: f64,
     pub(crate) cell_size_m: f64,
     pub(crate) froude_limit: f64,
+    pub(crate) sheet_depth_m: f64,
     pub(crate) dry_depth_m: f64,
 }
 
@@ -43,7 +44,8 @@ pub(crate) enum Roughness<'a> {
 /// the shorter the steps are. Friction is implicit: with N the discharge before friction, q solves q (1 + B |q|) = N,
 /// B = g Δt n² / h^(7/3), for the norm of the two-dimensional vector, as Xia & Liang 2018 (Adv. Water Resour. 117) do for
 /// stiff friction. With the old |q| in place of the new, thin sheets flip between two discharges unless the steps are tiny;
-/// the steady states are the same.
+/// the steady states are the same. Of the vector N only the component along the flow is known; its norm is taken as
+/// |N| + (|q| - |q_along|) (1 + B |q|) with the old q, which is the norm where the flow is steady, in any direction.
 #[inline(always)]
 pub(crate) fn discharges(
     out: &mut [f64],
@@ -77,11 +79,12 @@ fn discharges_with(
         timestep_s,
         cell_size_m,
         froude_limit,
+        sheet_depth_m,
         dry_depth_m,
     } = scalars;
     let gravity_step = GRAVITY * timestep_s;
-    let step = timestep_s / cell_size_m;
-    let gravity_slope = GRAVITY * step;
+    let half_step = 0.5 * (timestep_s / cell_size_m);
+    let gravity_slope = GRAVITY * (timestep_s / cell_size_m);
     let gravity_sqrt = GRAVITY.sqrt();
     for i in 0..n {
         let level_a = bed_a[i] + depth_a[i];
@@ -100,29 +103,32 @@ fn discharges_with(
 
         let across = 0.25 * ((a0[i] + a1[i]) + (b0[i] + b1[i]));
         let norm = (own[i] * own[i] + across * across).sqrt();
-        let smoothing = step * min(own[i].abs() * root6, wave_speed); // 1 - θ
-        let smoothed = own[i] + smoothing * (0.5 * (before[i] + behind[i]) - own[i]);
+        let smoothing = half_step * min(own[i].abs() * root6, wave_speed); // (1 - θ) / 2
+        let smoothed = own[i] + smoothing * ((before[i] + behind[i]) - (own[i] + own[i]));
         let tentative = smoothed - gravity_slope * h * (level_b - level_a);
-        let stiff_along = friction * tentative;
-        // The tentative discharge across the flow, as if it were steady.
-        let stiff_across = friction * across * (1.0 + friction * norm);
-        let stiffness = (stiff_along * stiff_along + stiff_across * stiff_across).sqrt();
-        let q = 2.0 * tentative / (1.0 + (1.0 + 4.0 * stiffness).sqrt());
+        let norm_before_friction =
+            tentative.abs() + (norm - own[i].abs()) * (1.0 + friction * norm);
+        let q = tentative / (0.5 + (0.25 + friction * norm_before_friction).sqrt());
 
-        let limit = froude_limit * h * wave_speed;
+        let critical = froude_limit * h * wave_speed;
+        let limit = if h > sheet_depth_m {
+            critical
+        } else {
+            f64::INFINITY
+        };
         let q = max(min(q, limit), -limit);
         out[i] = if wet { q } else { 0.0 };
     }
 }
 
-/// The share of its outflow that each cell of a row can give: min(1, h Δx / (Δt Σ q_out)).
+/// The share of its outflow that each cell of a row can give: min(1, h Δx / (Δt Σ q_out)). Returns whether any is below 1.
 #[inline(always)]
 pub(crate) fn shares(
     out: &mut [f64],
     depth: &[f64],
     [west, east, north, south]: [&[f64]; 4],
     scalars: &StepScalars,
-) {
+) -> bool {
     let n = out.len();
     let (depth, west, east, north, south) = (
         &depth[..n],
@@ -132,17 +138,28 @@ pub(crate) fn shares(
         &south[..n],
     );
     let step = scalars.timestep_s / scalars.cell_size_m;
-    for i in 0..n {
+    let demand = |i: usize| {
         let outflow =
             (max(east[i], 0.0) + max(-west[i], 0.0)) + (max(south[i], 0.0) + max(-north[i], 0.0));
-        out[i] = share(depth[i], step * outflow);
+        step * outflow
+    };
+    let mut limited = false;
+    for i in 0..n {
+        limited |= demand(i) > depth[i];
+        out[i] = 1.0;
     }
-}
-
-/// The share of the depth `demand` that a cell of this depth can give.
-#[inline(always)]
-pub(crate) fn share(depth: f64, demand: f64) -> f64 {
-    if demand > depth { depth / demand } else { 1.0 }
+    // Most rows need none of the divisions.
+    if limited {
+        for i in 0..n {
+            let demand = demand(i);
+            out[i] = if demand > depth[i] {
+                depth[i] / demand
+            } else {
+                1.0
+            };
+        }
+    }
+    limited
 }
 
 /// Scales each tentative discharge by the share of the cell that it comes from.
@@ -156,9 +173,26 @@ pub(crate) fn limit(out: &mut [f64], tentative: &[f64], shares_a: &[f64], shares
     }
 }
 
-/// New depths of a row from the discharges around its cells (west, east, north, south) and the rain (m/s).
+/// New depths of a row from the discharges around its cells (west, east, north, south).
 #[inline(always)]
 pub(crate) fn fill(
+    depth: &mut [f64],
+    [west, east, north, south]: [&[f64]; 4],
+    scalars: &StepScalars,
+) {
+    let n = depth.len();
+    let (west, east, north, south) = (&west[..n], &east[..n], &north[..n], &south[..n]);
+    let step = scalars.timestep_s / scalars.cell_size_m;
+    for i in 0..n {
+        let flowed = depth[i] + step * ((west[i] - east[i]) + (north[i] - south[i]));
+        // The limiter leaves nothing below zero but round-off.
+        depth[i] = max(flowed, 0.0);
+    }
+}
+
+/// As [`fill`], and rain (m/s).
+#[inline(always)]
+pub(crate) fn fill_with_rain(
     depth: &mut [f64],
     [west, east, north, south]: [&[f64]; 4],
     rain: &[f64],
@@ -170,58 +204,81 @@ pub(crate) fn fill(
     let step = scalars.timestep_s / scalars.cell_size_m;
     for i in 0..n {
         let flowed = depth[i] + step * ((west[i] - east[i]) + (north[i] - south[i]));
-        // The limiter leaves nothing below zero but round-off.
         depth[i] = max(flowed, 0.0) + scalars.timestep_s * rain[i];
     }
 }
 
-/// Takes up to `loss_m` from each cell; returns the sum of what was taken.
+/// Sums over a row, in lanes that depend on the column alone, so that they do not depend on where loops begin and end.
+pub(crate) const LANES: usize = 8;
+
+/// Runs `take(i)` for the cells of a row from column `first` on, and adds what it returns to the lanes.
 #[inline(always)]
-pub(crate) fn infiltrate(depth: &mut [f64], loss_m: f64) -> f64 {
-    let mut taken = 0.0;
-    for h in depth {
-        let loss = min(loss_m, *h);
-        *h -= loss;
-        taken += loss;
+fn sum_into(
+    lanes: &mut [f64; LANES],
+    first: usize,
+    cells: usize,
+    mut take: impl FnMut(usize) -> f64,
+) {
+    let head = (first.next_multiple_of(LANES) - first).min(cells);
+    for i in 0..head {
+        lanes[(first + i) % LANES] += take(i);
     }
-    taken
+    let whole = (cells - head) / LANES * LANES;
+    for start in (head..head + whole).step_by(LANES) {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += take(start + lane);
+        }
+    }
+    for i in head + whole..cells {
+        lanes[(first + i) % LANES] += take(i);
+    }
 }
 
-/// Takes from each cell what Green and Ampt's ground takes up in a step, no more than is there, and adds it to `infiltrated`;
-/// returns the sum.
+/// Takes up to `loss_m` from each cell of a row from column `first` on; adds what was taken to the lanes.
+#[inline(always)]
+pub(crate) fn infiltrate(depth: &mut [f64], loss_m: f64, first: usize, lanes: &mut [f64; LANES]) {
+    sum_into(lanes, first, depth.len(), |i| {
+        let loss = min(loss_m, depth[i]);
+        depth[i] -= loss;
+        loss
+    });
+}
+
+/// Takes from each cell what Green and Ampt's ground takes up in a step, no more than is there, and adds it to `infiltrated`
+/// and to the lanes.
 ///
 /// The capacity is that of the front in the middle of the step, ΔF = K Δt (1 + S / (F + ΔF/2)) with S = ψ Δθ, solved for ΔF
-/// (Downer & Ogden 2006, GSSHA user's manual, section 6.2): of second order, and exact for the first water on dry ground, ΔF → √(2 S K Δt).
+/// (Downer & Ogden 2006, GSSHA user's manual, section 6.2): of second order, and ΔF → √(2 S K Δt) for the first water on dry
+/// ground, as it should.
 #[inline(always)]
 pub(crate) fn green_ampt(
     depth: &mut [f64],
     infiltrated: &mut [f64],
-    conductivity: &[f64],
-    storage: &[f64],
+    [conductivity, storage]: [&[f64]; 2],
     timestep_s: f64,
-) -> f64 {
+    first: usize,
+    lanes: &mut [f64; LANES],
+) {
     let n = depth.len();
     let (infiltrated, conductivity, storage) =
         (&mut infiltrated[..n], &conductivity[..n], &storage[..n]);
-    let mut taken = 0.0;
-    for i in 0..n {
+    sum_into(lanes, first, n, |i| {
         let gravity = conductivity[i] * timestep_s;
         let a = 0.5 * gravity - infiltrated[i];
         let capacity = a + (a * a + 2.0 * gravity * (infiltrated[i] + storage[i])).sqrt();
         let loss = min(capacity, depth[i]);
         depth[i] -= loss;
         infiltrated[i] += loss;
-        taken += loss;
-    }
-    taken
+        loss
+    });
 }
 
 /// The largest of some values that are not negative; 0 if there are none.
 #[inline(always)]
 pub(crate) fn largest(values: &[f64]) -> f64 {
     // Several running maxima, since the order of a single one forbids SIMD.
-    let mut lanes = [0.0; 8];
-    let chunks = values.chunks_exact(8);
+    let mut lanes = [0.0; LANES];
+    let chunks = values.chunks_exact(LANES);
     let rest = chunks.remainder().iter().fold(0.0, |m, v| max(m, *v));
     for chunk in chunks {
         for (lane, value) in lanes.iter_mut().zip(chunk) {
@@ -239,11 +296,23 @@ pub(crate) fn free_outflow(depth: f64, conveyance: f64, scalars: &StepScalars) -
     }
     let root = inverse_sixth_root(depth);
     let uniform = depth * depth * (root * root) * conveyance;
-    let critical = scalars.froude_limit * depth * (GRAVITY * depth).sqrt();
+    let critical = if depth > scalars.sheet_depth_m {
+        scalars.froude_limit * depth * (GRAVITY * depth).sqrt()
+    } else {
+        f64::INFINITY
+    };
     min(
         min(uniform, critical),
         depth * (scalars.cell_size_m / scalars.timestep_s),
     )
+}
+
+/// Velocity to the east and south in m/s at the centre of a cell: the mean discharge of opposite faces (west, east, north,
+/// south) over the depth.
+#[inline(always)]
+pub(crate) fn velocity(depth: f64, [west, east, north, south]: [f64; 4]) -> [f64; 2] {
+    let per_depth = 0.5 / max(depth, f64::MIN_POSITIVE);
+    [(west + east) * per_depth, (north + south) * per_depth]
 }
 
 /// x^(-1/6) of a positive, normal x to round-off, without a division or a call. Its powers are all that friction
@@ -307,6 +376,7 @@ mod tests {
             timestep_s: 60.0,
             cell_size_m: 500.0,
             froude_limit: 1.0,
+            sheet_depth_m: 0.0,
             dry_depth_m: 1e-4,
         };
         for (slope_x, slope_y) in [(0.002, 0.0), (0.002, 0.002), (0.003, 0.0005)] {

@@ -25,8 +25,8 @@
 //! ```
 
 mod boundary;
+mod chunks;
 mod config;
-mod continuity;
 mod domain;
 mod edges;
 mod error;
@@ -35,12 +35,12 @@ mod hydrograph;
 mod infiltration;
 mod kernel;
 mod mass;
-mod momentum;
+mod maxima;
 mod rain;
 mod simd;
 mod solver;
-mod span;
 mod step;
+mod sweep;
 
 pub use boundary::{Boundary, Place, Side};
 pub use config::{RainResampling, SolverConfig};
@@ -49,4 +49,5 @@ pub use error::HydroError;
 pub use hydrograph::{Beyond, Hydrograph};
 pub use infiltration::Infiltration;
 pub use mass::MassBalance;
+pub use maxima::Maxima;
 pub use solver::Solver;

@@ -2,7 +2,7 @@
 
 use ndarray::ArrayView2;
 
-use crate::span::Span;
+use crate::chunks::{self, CHUNK, ChunkMap};
 use crate::{HydroError, RainResampling};
 
 /// mm/h to m/s.
@@ -11,10 +11,11 @@ pub(crate) const M_PER_S: f64 = 1.0 / 3.6e6;
 /// The rain that falls now on each cell of the domain.
 #[derive(Debug, Clone)]
 pub(crate) struct Rain {
+    width: usize,
     /// m/s, row-major; 0 outside the domain.
     pub(crate) rate_m_per_s: Vec<f64>,
-    /// Columns of each row on which rain falls.
-    pub(crate) spans: Vec<Span>,
+    /// Where rain falls.
+    pub(crate) chunks: ChunkMap,
     /// Sum of the rates over all cells, in m/s.
     pub(crate) total_m_per_s: f64,
 }
@@ -22,8 +23,9 @@ pub(crate) struct Rain {
 impl Rain {
     pub(crate) fn none(height: usize, width: usize) -> Self {
         Self {
+            width,
             rate_m_per_s: vec![0.0; height * width],
-            spans: vec![Span::EMPTY; height],
+            chunks: ChunkMap::new(height, width),
             total_m_per_s: 0.0,
         }
     }
@@ -35,8 +37,8 @@ impl Rain {
         resampling: RainResampling,
         inside: &[bool],
     ) -> Result<(), HydroError> {
-        let height = self.spans.len();
-        let width = self.rate_m_per_s.len() / height;
+        let width = self.width;
+        let height = self.rate_m_per_s.len() / width;
         let (rows, cols) = mm_per_h.dim();
         if rows == 0 || cols == 0 || rows > height || cols > width {
             return Err(HydroError::Shape {
@@ -62,9 +64,8 @@ impl Rain {
         let cells = self
             .rate_m_per_s
             .chunks_exact_mut(width)
-            .zip(inside.chunks_exact(width))
-            .zip(&mut self.spans);
-        for (row, ((rates, inside), span)) in cells.enumerate() {
+            .zip(inside.chunks_exact(width));
+        for (row, (rates, inside)) in cells.enumerate() {
             let mut total = 0.0;
             for (col, (rate, &inside)) in rates.iter_mut().zip(inside).enumerate() {
                 *rate = if inside {
@@ -84,7 +85,13 @@ impl Rain {
                 };
                 total += *rate;
             }
-            *span = Span::above(rates, 0.0);
+            let bits = self.chunks.row_mut(row);
+            bits.fill(0);
+            for (chunk, rates) in rates.chunks(CHUNK).enumerate() {
+                if rates.iter().any(|rate| *rate > 0.0) {
+                    chunks::mark(bits, chunk);
+                }
+            }
             self.total_m_per_s += total;
         }
         Ok(())
@@ -141,10 +148,7 @@ mod tests {
             millionths,
             [1.0, 1.0, 2.0, 2.0, 0.0, 1.0, 1.0, 2.0, 2.0, 2.0]
         );
-        assert_eq!(
-            rain.spans,
-            [Span { start: 0, end: 4 }, Span { start: 0, end: 5 }]
-        );
+        assert!([0, 1].map(|row| chunks::count(rain.chunks.row(row))) == [1, 1]);
         assert!((rain.total_m_per_s - 14e-6).abs() < 1e-12);
     }
 

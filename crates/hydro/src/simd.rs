@@ -6,17 +6,30 @@ pub(crate) trait Vectorised {
     fn run(self);
 }
 
-/// Runs `work` compiled for AVX2 on a processor that has it, and else for what every processor of the target has.
+/// Runs `work` compiled for AVX-512 or AVX2 on a processor that has it, and else for what every processor of the target has.
 ///
 /// Multiplications and additions are not fused, so the results are the same to the bit.
 pub(crate) fn run_widest(work: impl Vectorised) {
     #[cfg(target_arch = "x86_64")]
     {
+        #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw")]
+        fn run_avx512(work: impl Vectorised) {
+            work.run();
+        }
         #[target_feature(enable = "avx2")]
         fn run_avx2(work: impl Vectorised) {
             work.run();
         }
-        if std::arch::is_x86_feature_detected!("avx2") {
+        use std::arch::is_x86_feature_detected as has;
+        if has!("avx512f") && has!("avx512dq") && has!("avx512vl") && has!("avx512bw") {
+            // SAFETY: the features are there, and they are all that the function asks for.
+            #[allow(unsafe_code)]
+            unsafe {
+                run_avx512(work);
+            }
+            return;
+        }
+        if has!("avx2") {
             // SAFETY: AVX2 is there, and it is all that the function asks for.
             #[allow(unsafe_code)]
             unsafe {

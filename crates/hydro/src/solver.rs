@@ -2,24 +2,22 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use crate::continuity::Sources;
+use crate::chunks::{self, CHUNK, ChunkMap};
 use crate::domain::{Domain, Parameter};
-use crate::edges::{BoundaryCells, CellWater, Edges};
+use crate::edges::{BoundaryCells, CellWater, Edges, Outside};
 use crate::grid::{Discharge, Ground, RoughnessGrid, RowState};
 use crate::infiltration::Uptake;
 use crate::kernel::{self, GRAVITY, StepScalars};
+use crate::maxima::Maxima;
 use crate::rain::Rain;
-use crate::span::Span;
-use crate::step::{self, State, Work};
+use crate::step::{self, Inputs, MIN_BLOCK_CELLS, Work};
+use crate::sweep::StateRows;
 use crate::{Boundary, HydroError, Hydrograph, MassBalance, SolverConfig};
-
-/// Below this many cells a step is too short to be worth sharing between threads.
-const PARALLEL_CELLS: usize = 65_536;
 
 /// A running simulation.
 ///
-/// Grids of 65 536 cells or more are computed on rayon's current thread pool, smaller ones in the calling thread; the
-/// results are the same to the bit.
+/// Steps with enough wet cells are shared between the threads of rayon's current pool; the results are the same to the bit as
+/// in one thread.
 pub struct Solver {
     ground: Ground,
     inside: Vec<bool>,
@@ -31,6 +29,11 @@ pub struct Solver {
     infiltrated_m: Array2<f64>,
     discharge: Discharge,
     rows: Vec<RowState>,
+    /// Chunks with water that takes part in the next step, and those that had some before the last one: where discharges are
+    /// not 0.
+    wet: ChunkMap,
+    wet_before: ChunkMap,
+    maxima: Option<Maxima>,
     work: Work,
     /// The level of each boundary that has one now.
     levels: Vec<Option<f64>>,
@@ -48,21 +51,17 @@ impl Solver {
     /// [`HydroError`] for what [`Domain::validate`] and [`SolverConfig::validate`] refuse, and [`HydroError::Boundary`] for a
     /// boundary that cannot be where or what it is.
     pub fn new(domain: Domain, config: SolverConfig) -> Result<Self, HydroError> {
-        let (height, width) = domain.bed_m.dim();
+        // Several blocks a thread even out what the plan of the work does not see.
         let threads = rayon::current_num_threads();
-        let rows_per_block = if height * width < PARALLEL_CELLS || threads == 1 {
-            height
-        } else {
-            // Several blocks a thread even out rows of unequal wetness.
-            height.div_ceil(4 * threads).max(8)
-        };
-        Self::with_rows_per_block(domain, config, rows_per_block)
+        let max_blocks = if threads == 1 { 1 } else { 2 * threads };
+        Self::with_blocks(domain, config, max_blocks, MIN_BLOCK_CELLS)
     }
 
-    fn with_rows_per_block(
+    fn with_blocks(
         domain: Domain,
         config: SolverConfig,
-        rows_per_block: usize,
+        max_blocks: usize,
+        min_block_cells: usize,
     ) -> Result<Self, HydroError> {
         domain.validate()?;
         config.validate()?;
@@ -85,10 +84,9 @@ impl Solver {
             edges,
             uptake,
         };
-        let dry = RowState {
-            wet: Span::EMPTY,
-            max_depth_m: 0.0,
-            infiltration_m: 0.0,
+        let infiltrated = match &ground.uptake {
+            Uptake::GreenAmpt(_) => (height, width),
+            _ => (0, 0),
         };
         let mut solver = Self {
             inside,
@@ -100,13 +98,16 @@ impl Solver {
             config,
             rain: Rain::none(height, width),
             depth_m: Array2::zeros((height, width)),
-            infiltrated_m: Array2::zeros((height, width)),
+            infiltrated_m: Array2::zeros(infiltrated),
             discharge: Discharge {
                 x: vec![0.0; height * (width + 1)],
                 y: vec![0.0; (height + 1) * width],
             },
-            rows: vec![dry; height],
-            work: Work::new(height, width, rows_per_block),
+            rows: vec![RowState::default(); height],
+            wet: ChunkMap::new(height, width),
+            wet_before: ChunkMap::new(height, width),
+            maxima: None,
+            work: Work::new(height, width, max_blocks, min_block_cells),
             time_s: 0.0,
             balance: MassBalance::default(),
             ground,
@@ -163,14 +164,38 @@ impl Solver {
             *h = if *inside { *new } else { 0.0 };
         }
         self.balance.placed_m3 += self.stored_m3() - before;
-        let active_depth_m = self.active_depth_m();
-        for (row, state) in self.depth_m.rows().into_iter().zip(&mut self.rows) {
-            let row = row.to_slice().unwrap_or_default();
-            state.wet = Span::above(row, active_depth_m);
-            state.max_depth_m = kernel::largest(row);
-        }
+        // Discharges of what was wet are still there.
+        self.wet_before = self.active();
+        self.find_wet();
         self.hold_cells(None);
+        if let Some(maxima) = &mut self.maxima {
+            for (cell, h) in self.depth_m.indexed_iter() {
+                maxima.see(cell.into(), *h, self.time_s);
+            }
+        }
         Ok(())
+    }
+
+    /// Tracks the greatest depth and speed of every cell and when water of `wet_depth_m` first came, from now on; what was
+    /// tracked before is forgotten. Costs some of the speed, so that it is off unless asked for.
+    ///
+    /// # Errors
+    /// [`HydroError::Value`] for a depth that is not finite and positive.
+    pub fn track_maxima(&mut self, wet_depth_m: f64) -> Result<(), HydroError> {
+        if !(wet_depth_m.is_finite() && wet_depth_m > 0.0) {
+            return Err(HydroError::Value {
+                name: "the wet depth in m",
+                value: wet_depth_m,
+                expected: "finite and positive",
+            });
+        }
+        self.maxima = Some(Maxima::new(wet_depth_m, &self.depth_m, self.time_s));
+        Ok(())
+    }
+
+    /// What [`track_maxima`](Self::track_maxima) has seen, if it is on.
+    pub fn maxima(&self) -> Option<&Maxima> {
+        self.maxima.as_ref()
     }
 
     /// Moves the simulation forward by `duration_s` seconds, in steps of equal length that land on the time exactly, and
@@ -187,9 +212,22 @@ impl Solver {
             });
         }
         let end_s = self.time_s + duration_s;
+        if self.work.is_parallel() {
+            // Inside the pool, where starting the blocks of a step costs least.
+            let mut steps = 0;
+            rayon::scope(|_| steps = self.advance_to(end_s));
+            Ok(steps)
+        } else {
+            Ok(self.advance_to(end_s))
+        }
+    }
+
+    fn advance_to(&mut self, end_s: f64) -> u64 {
         let mut steps = 0;
         while self.time_s < end_s {
             if self.is_idle_until(end_s) {
+                self.edge_outflow_m3_per_s = 0.0;
+                self.boundary_inflow_m3_per_s.fill(0.0);
                 self.time_s = end_s;
                 break;
             }
@@ -204,7 +242,7 @@ impl Solver {
             }
             steps += 1;
         }
-        Ok(steps)
+        steps
     }
 
     /// Water depth in m, `[height, width]`; 0 outside the domain.
@@ -222,14 +260,39 @@ impl Solver {
         view(&self.discharge.y, self.ground.height + 1, self.ground.width)
     }
 
+    /// Velocity to the east and to the south in m/s at the centres of the cells, `[height, width]` each: the mean discharge of
+    /// opposite faces in the last step over the depth. 0 where the water is shallower than `min_depth_m`: in thin sheets,
+    /// above all where they are just coming or going, the quotient means little.
+    pub fn velocity_m_per_s(&self, min_depth_m: f64) -> [Array2<f64>; 2] {
+        let (x, y) = (
+            self.discharge_east_m2_per_s(),
+            self.discharge_south_m2_per_s(),
+        );
+        let mut velocity = [(); 2].map(|()| Array2::zeros(self.depth_m.dim()));
+        for ((row, col), h) in self.depth_m.indexed_iter() {
+            if *h >= min_depth_m {
+                let around = [
+                    x[(row, col)],
+                    x[(row, col + 1)],
+                    y[(row, col)],
+                    y[(row + 1, col)],
+                ];
+                let [east, south] = kernel::velocity(*h, around);
+                velocity[0][(row, col)] = east;
+                velocity[1][(row, col)] = south;
+            }
+        }
+        velocity
+    }
+
     /// Simulated time in s.
     pub fn time_s(&self) -> f64 {
         self.time_s
     }
 
-    /// What has sunk into the ground of each cell, in m, `[height, width]`; kept with Green-Ampt infiltration alone, else 0.
-    pub fn infiltrated_m(&self) -> &Array2<f64> {
-        &self.infiltrated_m
+    /// What has sunk into the ground of each cell, in m, `[height, width]`; kept with Green-Ampt infiltration alone.
+    pub fn infiltrated_m(&self) -> Option<&Array2<f64>> {
+        matches!(self.ground.uptake, Uptake::GreenAmpt(_)).then_some(&self.infiltrated_m)
     }
 
     /// What left the domain over its whole edge during the last step, in m³/s; what levels and free edges let in counts
@@ -272,6 +335,32 @@ impl Solver {
             0.0
         } else {
             self.config.dry_depth_m
+        }
+    }
+
+    /// Chunks in which discharges may be other than 0.
+    fn active(&self) -> ChunkMap {
+        let mut active = self.wet.clone();
+        active.set_union(&self.wet, &self.wet_before);
+        active
+    }
+
+    /// Finds the wet chunks and the deepest water of each row.
+    fn find_wet(&mut self) {
+        let active_depth_m = self.active_depth_m();
+        for (row, depth) in self.depth_m.rows().into_iter().enumerate() {
+            let bits = self.wet.row_mut(row);
+            bits.fill(0);
+            let mut deepest_m = 0.0;
+            let depth = depth.to_slice().unwrap_or_default();
+            for (chunk, depth) in depth.chunks(CHUNK).enumerate() {
+                let largest = kernel::largest(depth);
+                if largest > active_depth_m {
+                    chunks::mark(bits, chunk);
+                    deepest_m = f64::max(deepest_m, largest);
+                }
+            }
+            self.rows[row].max_depth_m = deepest_m;
         }
     }
 
@@ -328,9 +417,9 @@ impl Solver {
 
     /// Whether nothing can happen until then: no water that flows or sinks in, no rain, and none from boundaries.
     fn is_idle_until(&self, end_s: f64) -> bool {
-        let still = |q: &[f64]| q.iter().all(|q| *q == 0.0);
         self.rain.total_m_per_s == 0.0
-            && self.rows.iter().all(|row| row.wet.is_empty())
+            && self.wet.is_empty()
+            && self.wet_before.is_empty()
             && self
                 .boundaries
                 .iter()
@@ -346,8 +435,6 @@ impl Solver {
                         .largest(self.time_s, end_s)
                         .is_none_or(|q| q == 0.0),
                 })
-            && still(&self.discharge.x)
-            && still(&self.discharge.y)
     }
 
     fn step(&mut self, timestep_s: f64) {
@@ -355,12 +442,26 @@ impl Solver {
             timestep_s,
             cell_size_m: self.cell_size_m,
             froude_limit: self.config.froude_limit,
+            sheet_depth_m: self.config.sheet_depth_m,
             dry_depth_m: self.config.dry_depth_m,
         };
         self.read_levels();
-        let sources = Sources {
-            rain_m_per_s: &self.rain.rate_m_per_s,
-            rain_spans: &self.rain.spans,
+        self.work.active.set_union(&self.wet, &self.wet_before);
+        let edges = &self.ground.edges;
+        for face in edges.x.all().iter().chain(edges.y.all()) {
+            // Water may come to dry ground here.
+            if matches!(face.beyond, Outside::Level { boundary, .. } if self.levels[boundary].is_some())
+            {
+                self.work.active.mark(face.row, face.col);
+            }
+        }
+        let inputs = Inputs {
+            ground: &self.ground,
+            scalars: &scalars,
+            rain: &self.rain,
+            levels: &self.levels,
+            active_depth_m: self.active_depth_m(),
+            end_s: self.time_s + timestep_s,
         };
         let (Some(depth_m), Some(infiltrated_m)) = (
             self.depth_m.as_slice_mut(),
@@ -368,20 +469,18 @@ impl Solver {
         ) else {
             unreachable!("made by Array2::zeros, hence contiguous");
         };
-        let mut state = State {
+        // The step writes over what was wet before the last one.
+        std::mem::swap(&mut self.wet, &mut self.wet_before);
+        let state = StateRows {
             depth_m,
+            x: &mut self.discharge.x,
+            y: &mut self.discharge.y,
             infiltrated_m,
-            discharge: &mut self.discharge,
+            maxima: self.maxima.as_mut().map(Maxima::as_rows),
             rows: &mut self.rows,
+            wet: self.wet.words_mut(),
         };
-        step::step(
-            &self.ground,
-            sources,
-            &self.levels,
-            &scalars,
-            &mut state,
-            &mut self.work,
-        );
+        step::step(inputs, state, &mut self.work);
         let area_m2 = self.cell_area_m2();
         let infiltration_m: f64 = self.rows.iter().map(|row| row.infiltration_m).sum();
         self.balance.infiltration_m3 += infiltration_m * area_m2;
@@ -473,14 +572,13 @@ impl Solver {
 
     fn set_cell(&mut self, [row, col]: [usize; 2], depth_m: f64) {
         self.depth_m[(row, col)] = depth_m;
-        let active_depth_m = self.active_depth_m();
-        let state = &mut self.rows[row];
-        state.max_depth_m = state.max_depth_m.max(depth_m);
-        if depth_m > active_depth_m {
-            state.wet = state.wet.hull(Span {
-                start: col,
-                end: col + 1,
-            });
+        if depth_m > self.active_depth_m() {
+            let state = &mut self.rows[row];
+            state.max_depth_m = state.max_depth_m.max(depth_m);
+            self.wet.mark(row, col);
+        }
+        if let Some(maxima) = &mut self.maxima {
+            maxima.see([row, col], depth_m, self.time_s);
         }
     }
 }
@@ -523,10 +621,9 @@ mod tests {
     #[test]
     fn blocks_of_rows_do_not_change_a_bit() {
         let config = SolverConfig::default();
-        let run = |rows_per_block| {
+        let run = |blocks| {
             let mut solver =
-                Solver::with_rows_per_block(rough_domain(), config.clone(), rows_per_block)
-                    .unwrap();
+                Solver::with_blocks(rough_domain(), config.clone(), blocks, 0).unwrap();
             let rain = Array2::from_shape_fn((5, 7), |(row, col)| {
                 ((row * 11 + col * 5) % 4) as f32 * 15.0
             });
@@ -538,10 +635,10 @@ mod tests {
             solver.advance(3600.0).unwrap();
             solver
         };
-        let serial = run(37);
+        let serial = run(1);
         assert!(serial.depth_m.iter().any(|h| *h > 0.1));
-        for rows_per_block in [1, 5, 36] {
-            let blocks = run(rows_per_block);
+        for blocks in [2, 3, 9] {
+            let blocks = run(blocks);
             assert_eq!(serial.depth_m, blocks.depth_m);
             assert_eq!(serial.discharge.x, blocks.discharge.x);
             assert_eq!(serial.discharge.y, blocks.discharge.y);

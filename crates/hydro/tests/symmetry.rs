@@ -1,20 +1,62 @@
 //! A mirrored or turned problem has the mirrored or turned solution, to the bit.
 
 use ndarray::{Array2, Axis};
-use pluvial_hydro::{Domain, Edge, Infiltration, Parameter, Solver, SolverConfig};
+use pluvial_hydro::{
+    Beyond, Boundary, Domain, Edge, Hydrograph, Infiltration, Parameter, Place, RainResampling,
+    Side, Solver, SolverConfig,
+};
 
-fn run(bed_m: Array2<f64>, manning: Array2<f64>, rain: Array2<f32>) -> Array2<f64> {
+/// A pond with an inflow, a level on one side and another edge on the next, over soil: `sides` are those of the level and of
+/// the other edge, `cell` that of the inflow.
+fn run(
+    bed_m: Array2<f64>,
+    manning: Array2<f64>,
+    rain: Array2<f32>,
+    [level, other]: [Side; 2],
+    cell: [usize; 2],
+) -> Array2<f64> {
+    let storage = manning.mapv(|n| 5.0 * n);
     let domain = Domain {
         bed_m,
         cell_size_m: 30.0,
         manning: Parameter::PerCell(manning),
         edge: Edge::FreeOutflow { slope: 0.005 },
-        boundaries: vec![],
-        infiltration: Infiltration::None,
+        boundaries: vec![
+            Boundary::Level {
+                place: Place::Side(level),
+                level_m: Hydrograph {
+                    points: vec![(0.0, 0.0), (3000.0, 4.0), (5400.0, 0.0)],
+                    beyond: Beyond::Hold,
+                },
+            },
+            Boundary::Edge {
+                place: Place::Side(other),
+                edge: Edge::Closed,
+            },
+            Boundary::Inflow {
+                place: Place::Cells(vec![cell]),
+                discharge_m3_per_s: Hydrograph::constant(5.0),
+            },
+        ],
+        infiltration: Infiltration::GreenAmpt {
+            conductivity_mm_per_h: Parameter::Uniform(3.0),
+            suction_head_mm: Parameter::Uniform(100.0),
+            moisture_deficit: Parameter::PerCell(storage),
+        },
     };
-    let mut solver = Solver::new(domain, SolverConfig::default()).unwrap();
+    let config = SolverConfig {
+        rain: RainResampling::Conservative,
+        sheet_depth_m: 0.003,
+        ..SolverConfig::default()
+    };
+    let mut solver = Solver::new(domain, config).unwrap();
     solver.set_rain_mm_per_h(rain.view()).unwrap();
     solver.advance(5400.0).unwrap();
+    let inflow = solver.boundary_inflow_m3_per_s();
+    assert!(
+        inflow[0] != 0.0 && inflow[1] == 0.0 && (inflow[2] - 5.0).abs() < 1e-12,
+        "{inflow:?}"
+    );
     solver.depth_m().clone()
 }
 
@@ -44,19 +86,46 @@ fn mirrors_and_turns() {
     let manning = Array2::from_shape_fn((18, 30), |(row, col)| {
         0.02 + 0.002 * ((row * 5 + col * 3) % 17) as f64
     });
-    let rain = Array2::from_shape_fn((6, 10), |(row, col)| {
-        20.0 * ((row * 7 + col * 4) % 5) as f32
-    });
-    let depth = run(bed.clone(), manning.clone(), rain.clone());
+    let rain = Array2::from_shape_fn((5, 7), |(row, col)| 20.0 * ((row * 7 + col * 4) % 5) as f32);
+    let (west, north, south, east) = (Side::West, Side::North, Side::South, Side::East);
+    let depth = run(
+        bed.clone(),
+        manning.clone(),
+        rain.clone(),
+        [west, north],
+        [7, 11],
+    );
     assert!(depth.iter().any(|h| *h > 0.2));
     assert_eq!(
-        run(mirror(&bed), mirror(&manning), mirror(&rain)),
+        run(
+            mirror(&bed),
+            mirror(&manning),
+            mirror(&rain),
+            [east, north],
+            [7, 18]
+        ),
         mirror(&depth)
     );
-    assert_eq!(run(turn(&bed), turn(&manning), turn(&rain)), turn(&depth));
+    // The west becomes the south, the north the west.
+    assert_eq!(
+        run(
+            turn(&bed),
+            turn(&manning),
+            turn(&rain),
+            [south, west],
+            [18, 7]
+        ),
+        turn(&depth)
+    );
     let upside_down = |a: &Array2<f64>| turn(&turn(a));
     assert_eq!(
-        run(upside_down(&bed), upside_down(&manning), turn(&turn(&rain))),
+        run(
+            upside_down(&bed),
+            upside_down(&manning),
+            turn(&turn(&rain)),
+            [east, south],
+            [10, 18]
+        ),
         upside_down(&depth)
     );
 }
