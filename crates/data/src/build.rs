@@ -320,6 +320,7 @@ impl StreamWindow {
             &recipe.path,
             &OpenOptions {
                 timestamps: Some(recipe.timestamps.clone()),
+                ..OpenOptions::default()
             },
         )?;
         let stream = Events::new(

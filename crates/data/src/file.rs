@@ -1,7 +1,7 @@
 //! Files as every format here opens and writes them: gzip recognised by its magic, writes that are whole or not there.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Cursor, Read, Write};
 use std::path::Path;
 
 use flate2::Compression;
@@ -21,16 +21,30 @@ const BUFFER: usize = 1 << 16;
 /// [`DataError::Io`] where the file cannot be opened or read.
 pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>> {
     let file = File::open(path).map_err(|e| DataError::io("open", path, e))?;
-    let mut reader = BufReader::with_capacity(BUFFER, file);
-    let start = reader
-        .fill_buf()
-        .map_err(|e| DataError::io("read", path, e))?;
-    if start.starts_with(&[0x1f, 0x8b]) {
+    inflate(BufReader::with_capacity(BUFFER, file)).map_err(|e| DataError::io("read", path, e))
+}
+
+/// What `reader` gives, decompressed where it begins as gzip does.
+pub(crate) fn inflate(
+    mut reader: impl BufRead + Send + 'static,
+) -> io::Result<Box<dyn BufRead + Send>> {
+    if reader.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
         let decoder = MultiGzDecoder::new(reader);
         Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)))
     } else {
         Ok(Box::new(reader))
     }
+}
+
+/// Up to `length` first bytes of what `reader` gives, and a reader that gives them once more and then the rest.
+pub(crate) fn peek(
+    mut reader: Box<dyn BufRead + Send>,
+    length: u64,
+) -> io::Result<(Vec<u8>, Box<dyn BufRead + Send>)> {
+    let mut head = Vec::new();
+    reader.by_ref().take(length).read_to_end(&mut head)?;
+    let whole = Cursor::new(head.clone()).chain(reader);
+    Ok((head, Box::new(whole)))
 }
 
 /// Writes a file through a temporary one in the same folder, renamed when it is complete: on any failure what stood at `path`
@@ -79,7 +93,6 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
 
     #[test]
     fn gzip_is_recognised_by_content_and_failed_writes_leave_nothing() {

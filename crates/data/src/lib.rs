@@ -1,6 +1,7 @@
 //! Rainfall radar, terrain and flood records: rasters, TFRecord shards, dataset recipes and batches. No burn here.
 
 pub mod atomic;
+pub mod bng;
 pub mod build;
 pub mod dataset;
 pub mod error;

@@ -255,6 +255,7 @@ fn real_radar_of_knmi() {
     };
     let options = OpenOptions {
         timestamps: shared("knmi-2010-08-26/timestamps.txt"),
+        ..OpenOptions::default()
     };
     let config = EventConfig {
         max_gap_min: 0.0,
