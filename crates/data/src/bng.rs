@@ -4,7 +4,7 @@
 //! good to about 5 m) and annexes A to C (constants; latitude and longitude to Cartesian coordinates and back; the transverse
 //! Mercator projection).
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::error::{DataError, Result};
 
@@ -167,8 +167,8 @@ fn unproject(easting: f64, northing: f64) -> (f64, f64) {
 }
 
 /// A box on the grid: either by easting and northing or by latitude and longitude, each from the lower to the higher value.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(try_from = "BoxKeys")]
 pub enum GridBox {
     /// Metres.
     Metres {
@@ -184,6 +184,31 @@ pub enum GridBox {
         /// From west to east.
         longitude: [f64; 2],
     },
+}
+
+/// A box as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BoxKeys {
+    easting: Option<[f64; 2]>,
+    northing: Option<[f64; 2]>,
+    latitude: Option<[f64; 2]>,
+    longitude: Option<[f64; 2]>,
+}
+
+impl TryFrom<BoxKeys> for GridBox {
+    type Error = &'static str;
+
+    fn try_from(keys: BoxKeys) -> Result<Self, Self::Error> {
+        match (keys.easting, keys.northing, keys.latitude, keys.longitude) {
+            (Some(easting), Some(northing), None, None) => Ok(Self::Metres { easting, northing }),
+            (None, None, Some(latitude), Some(longitude)) => Ok(Self::Degrees {
+                latitude,
+                longitude,
+            }),
+            _ => Err("a box has either easting and northing, or latitude and longitude"),
+        }
+    }
 }
 
 impl GridBox {

@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic::write_file;
 use crate::error::{DataError, Result};
-use crate::grid::GeoGrid;
+use crate::grid::{GeoGrid, Place};
 use crate::manifest::{Catchment, Manifest, ShardInfo};
 use crate::radar::storms::{StormConfig, SyntheticStorm};
-use crate::radar::{self, EventConfig, Events, OpenOptions, RainFrame, RainSource, Region, Window};
+use crate::radar::{self, EventConfig, Events, RainFrame, RainSource, Region, Window};
 use crate::raster;
 use crate::recipe::{
     BoundRecipe, Event, GridRecipe, RainRecipe, Recipe, StreamRecipe, TerrainFile, TerrainRecipe,
@@ -247,7 +247,7 @@ fn make_terrain(recipe: &Recipe, terrain: &TerrainRecipe) -> Result<Array2<f64>>
             let mut random = rng::stream(recipe.seed, &format!("terrain {}", terrain.name));
             Ok(config.generate(recipe.grid.shape, &mut random))
         }
-        (None, Some(file)) => read_terrain(file, recipe.grid.shape, recipe.grid.cell_size_m),
+        (None, Some(file)) => read_terrain(file, &recipe.grid),
         (None, None) => Err(DataError::Config(format!(
             "terrain '{}' has no source",
             terrain.name
@@ -255,11 +255,28 @@ fn make_terrain(recipe: &Recipe, terrain: &TerrainRecipe) -> Result<Array2<f64>>
     }
 }
 
-/// The window of `shape` cells of `cell_size_m` at `file.offset` of a raster.
+/// The window of a raster.
 ///
-/// The raster is resampled as a whole to the nearest whole number of cells, which stretches it by less than half a cell.
-fn read_terrain(file: &TerrainFile, shape: [usize; 2], cell_size_m: f64) -> Result<Array2<f64>> {
+/// One that is counted in cells is cut from the raster resampled as a whole to the nearest whole number of cells, which stretches
+/// it by less than half a cell.
+fn read_terrain(file: &TerrainFile, recipe: &GridRecipe) -> Result<Array2<f64>> {
+    let (shape, cell_size_m) = (recipe.shape, recipe.cell_size_m);
     let grid: GeoGrid = raster::open_raster(&file.path)?;
+    let dry = |window: GeoGrid, at: &dyn std::fmt::Display| {
+        if window.data.iter().all(|z| z.is_nan()) {
+            return Err(DataError::format(
+                &file.path,
+                format!("the window at {at} holds no data"),
+            ));
+        }
+        Ok(window.data.mapv(f64::from))
+    };
+    if let Some(place) = file.place(recipe)? {
+        let window = grid
+            .resample_to(&place)
+            .map_err(|e| DataError::format(&file.path, e.to_string()))?;
+        return dry(window, &place);
+    }
     let (cell_x, cell_y) = grid.cell_size_m();
     let cells = |count: usize, size_m: f64| (count as f64 * size_m / cell_size_m).round() as usize;
     let (height, width) = (cells(grid.height(), cell_y), cells(grid.width(), cell_x));
@@ -276,13 +293,7 @@ fn read_terrain(file: &TerrainFile, shape: [usize; 2], cell_size_m: f64) -> Resu
     let window = grid
         .resample(height, width)?
         .crop(row..row + shape[0], column..column + shape[1])?;
-    if window.data.iter().all(|z| z.is_nan()) {
-        return Err(DataError::format(
-            &file.path,
-            format!("the window at {:?} holds no data", file.offset),
-        ));
-    }
-    Ok(window.data.mapv(f64::from))
+    dry(window, &format!("{:?}", file.offset))
 }
 
 /// The rain of an event.
@@ -302,7 +313,7 @@ fn open_rain(recipe: &Recipe, event: &Event) -> Result<Box<dyn RainSource>> {
                 .next_u64();
             Ok(Box::new(SyntheticStorm::new(&config, seed)?))
         }
-        RainRecipe::Stream(stream) => Ok(Box::new(StreamWindow::open(stream, grid, event.window)?)),
+        RainRecipe::Stream(stream) => Ok(Box::new(StreamWindow::open(recipe, stream, event)?)),
     }
 }
 
@@ -314,32 +325,32 @@ struct StreamWindow {
 }
 
 impl StreamWindow {
-    fn open(recipe: &StreamRecipe, grid: &GridRecipe, [row, column]: [usize; 2]) -> Result<Self> {
+    fn open(recipe: &Recipe, stream: &StreamRecipe, event: &Event) -> Result<Self> {
+        let grid = &recipe.grid;
         let [height, width] = grid.rain_shape();
-        let source = radar::open(
-            &recipe.path,
-            &OpenOptions {
-                timestamps: Some(recipe.timestamps.clone()),
-                ..OpenOptions::default()
-            },
-        )?;
-        let stream = Events::new(
-            source,
+        let region = match event.window {
+            Some([row, column]) => Region::Window(Window {
+                row,
+                column,
+                height,
+                width,
+            }),
+            None => Region::Place(rain_place(recipe, event)?),
+        };
+        let options = stream.open_options(event);
+        let events = Events::new(
+            radar::open(&stream.path, &options)?,
             EventConfig {
                 frame_s: grid.frame_s,
-                factor: recipe.scale,
-                region: Region::Window(Window {
-                    row,
-                    column,
-                    height,
-                    width,
-                }),
-                missing: recipe.missing,
-                max_gap_min: recipe.max_gap_min,
+                factor: stream.scale,
+                region,
+                missing: stream.missing,
+                max_gap_min: stream.max_gap_min,
+                max_mm_per_h: stream.max_mm_per_h,
                 ..EventConfig::default()
             },
         )?;
-        let (cell_x, cell_y) = stream
+        let (cell_x, cell_y) = events
             .place()
             .map_or((0.0, 0.0), |place| (place.cell_x, place.cell_y));
         let expected = grid.rain_cell_m();
@@ -348,17 +359,40 @@ impl StreamWindow {
             .any(|cell| (cell - expected).abs() > 0.01 * expected)
         {
             return Err(DataError::format(
-                &recipe.path,
+                &stream.path,
                 format!("cells are {cell_x} × {cell_y} m, the recipe's rain cells {expected} m"),
             ));
         }
-        let dry_frames = frames_in(recipe.dry_after_h, grid.frame_s);
+        let dry_frames = frames_in(stream.dry_after_h, grid.frame_s);
         Ok(Self {
-            stream,
+            stream: events,
             dry_frames,
             end_s: 0.0,
         })
     }
+}
+
+/// The rain cells over the event's terrain.
+fn rain_place(recipe: &Recipe, event: &Event) -> Result<Place> {
+    let terrain = &recipe.terrain[event.terrain];
+    let depth = match &terrain.file {
+        Some(file) => file.place(&recipe.grid)?,
+        None => None,
+    };
+    let depth = depth.ok_or_else(|| {
+        DataError::Config(format!(
+            "terrain '{}' has no place on the map",
+            terrain.name
+        ))
+    })?;
+    let [height, width] = recipe.grid.rain_shape();
+    Ok(Place {
+        cell_x: recipe.grid.rain_cell_m(),
+        cell_y: recipe.grid.rain_cell_m(),
+        height,
+        width,
+        ..depth
+    })
 }
 
 impl RainSource for StreamWindow {

@@ -202,6 +202,37 @@ impl GeoGrid {
         })
     }
 
+    /// The cells that a box touches; its edges `[west, south, east, north]` are in the units of the CRS.
+    ///
+    /// # Errors
+    /// [`DataError::Config`] with both extents, where the box reaches beyond the grid, is empty, or the grid has no position.
+    pub fn crop_to(&self, bounds: [f64; 4]) -> Result<Self> {
+        let [west, south, east, north] = bounds;
+        let (top, bottom) = (
+            whole((self.north - north) / self.cell_y),
+            whole((self.north - south) / self.cell_y),
+        );
+        let (left, right) = (
+            whole((west - self.west) / self.cell_x),
+            whole((east - self.west) / self.cell_x),
+        );
+        let inside =
+            |from: f64, to: f64, size: usize| from >= 0.0 && from < to && to <= size as f64;
+        if !self.is_placed()
+            || !inside(top, bottom, self.height())
+            || !inside(left, right, self.width())
+        {
+            return Err(DataError::Config(format!(
+                "the box west to east {west} … {east}, south to north {south} … {north} is not within the raster: {}",
+                self.place()
+            )));
+        }
+        self.crop(
+            top.floor() as usize..bottom.ceil() as usize,
+            left.floor() as usize..right.ceil() as usize,
+        )
+    }
+
     /// The same area as `height` × `width` cells.
     ///
     /// Along an axis that gets coarser, a new cell is the mean of what it covers, weighted by area; along one that gets
@@ -253,13 +284,6 @@ impl GeoGrid {
             return refuse("rasters in different coordinate systems");
         }
         // In cells of this grid: where the first new cell begins, and the size of a new cell.
-        let whole = |x: f64| {
-            if (x - x.round()).abs() < SAME {
-                x.round()
-            } else {
-                x
-            }
-        };
         let row = whole((self.north - place.north) / self.cell_y);
         let column = whole((place.west - self.west) / self.cell_x);
         let (step_y, step_x) = (
@@ -314,6 +338,15 @@ impl GeoGrid {
     }
 }
 
+/// A number of cells that is whole but for rounding, as a whole one.
+fn whole(x: f64) -> f64 {
+    if (x - x.round()).abs() < SAME {
+        x.round()
+    } else {
+        x
+    }
+}
+
 /// The old cells that a new cell along an axis draws on, and their weights, which add up to 1.
 type AxisWeights = Vec<(usize, f64)>;
 
@@ -364,6 +397,25 @@ mod tests {
         assert_eq!((crop.east(), crop.south()), (350.0, 750.0));
         assert!(ramp(4, 6).crop(1..5, 0..1).is_err());
         assert!(ramp(4, 6).crop(1..1, 0..1).is_err());
+    }
+
+    #[test]
+    fn a_box_takes_the_cells_that_it_touches() {
+        let grid = ramp(4, 6);
+        let all = [100.0, 700.0, 400.0, 900.0];
+        assert_eq!(grid.crop_to(all).unwrap(), grid);
+        let part = grid.crop_to([199.0, 799.0, 201.0, 850.0]).unwrap();
+        assert_eq!(part, grid.crop(1..3, 1..3).unwrap());
+        let exact = grid.crop_to([200.0, 800.0, 250.0, 850.0]).unwrap();
+        assert_eq!(exact, grid.crop(1..2, 2..3).unwrap());
+        for outside in [
+            [99.0, 700.0, 400.0, 900.0],
+            [100.0, 700.0, 400.0, 901.0],
+            [200.0, 800.0, 200.0, 850.0],
+        ] {
+            let error = grid.crop_to(outside).unwrap_err().to_string();
+            assert!(error.contains("south to north 700 … 900"), "{error}");
+        }
     }
 
     #[test]

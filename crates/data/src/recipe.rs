@@ -3,8 +3,10 @@
 //! A recipe names no place on a disk. Where it uses files of the user's, it writes `{name}` and the user gives
 //! `name = path` when building.
 
+mod stream;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -12,10 +14,13 @@ use pluvial_hydro::{Edge, Infiltration, SolverConfig};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::bng::{self, GridBox};
 use crate::error::{DataError, Result};
-use crate::radar::MissingCells;
+use crate::grid::Place;
 use crate::radar::storms::StormConfig;
 use crate::terrain::TerrainConfig;
+
+pub use stream::{StreamArea, StreamRecipe};
 
 /// Part of every recipe's hash: raise it when the same recipe comes to give other data.
 const BUILDER_VERSION: u32 = 3;
@@ -59,6 +64,13 @@ pub struct GridRecipe {
     /// Seconds between rain frames. Default 300.
     #[serde(default = "five_minutes")]
     pub frame_s: f64,
+    /// Coordinate reference system of the boxes. Default `EPSG:27700`, the British National Grid.
+    #[serde(default = "national_grid")]
+    pub crs: String,
+}
+
+fn national_grid() -> String {
+    bng::CRS.into()
 }
 
 fn five_minutes() -> f64 {
@@ -92,7 +104,7 @@ pub struct TerrainRecipe {
     pub file: Option<TerrainFile>,
 }
 
-/// A window of a terrain raster, resampled to the depth grid's cells.
+/// A window of a terrain raster, resampled to the depth grid's cells: by its place on the map, or counted in cells.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TerrainFile {
@@ -101,6 +113,59 @@ pub struct TerrainFile {
     /// Row and column of the window's north-western corner, in cells of the depth grid. Default 0, 0.
     #[serde(default)]
     pub offset: [usize; 2],
+    /// The window on the map, in the place of `offset`. It is widened to whole rain cells, counted from 0, 0 of the map, and must
+    /// have `grid.shape` cells then.
+    pub r#box: Option<GridBox>,
+}
+
+impl TerrainFile {
+    /// Where the depth grid lies; `None` for a window that is counted in cells.
+    ///
+    /// # Errors
+    /// [`DataError::Config`] where the box cannot be, or does not have the grid's shape.
+    pub fn place(&self, grid: &GridRecipe) -> Result<Option<Place>> {
+        let Some(window) = &self.r#box else {
+            return Ok(None);
+        };
+        if self.offset != [0, 0] {
+            return Err(DataError::Config(
+                "a terrain has either an offset or a box".into(),
+            ));
+        }
+        if matches!(window, GridBox::Degrees { .. }) && grid.crs != bng::CRS {
+            return Err(DataError::Config(format!(
+                "boxes in degrees are for the British National Grid, grid.crs is {}",
+                grid.crs
+            )));
+        }
+        let [west, south, east, north] = window.bounds()?;
+        let cell_m = grid.rain_cell_m();
+        // Cells, to rounding: a box that ends on a cell's edge does not reach into the next.
+        let [west, south] = [west, south].map(|edge| (edge / cell_m + 1e-6).floor());
+        let [east, north] = [east, north].map(|edge| (edge / cell_m - 1e-6).ceil());
+        let cells = |from: f64, to: f64| (to - from) as usize * grid.rain_ratio;
+        let (height, width) = (cells(south, north), cells(west, east));
+        if [height, width] != grid.shape {
+            return Err(DataError::Config(format!(
+                "the box of the terrain covers {height} × {width} depth cells of {} m (whole rain cells, west to east {} … {}, south to north {} … {}), grid.shape is {:?}",
+                grid.cell_size_m,
+                west * cell_m,
+                east * cell_m,
+                south * cell_m,
+                north * cell_m,
+                grid.shape
+            )));
+        }
+        Ok(Some(Place {
+            west: west * cell_m,
+            north: north * cell_m,
+            cell_x: grid.cell_size_m,
+            cell_y: grid.cell_size_m,
+            height,
+            width,
+            crs: Some(grid.crs.clone()),
+        }))
+    }
 }
 
 /// Where rain comes from.
@@ -109,74 +174,8 @@ pub struct TerrainFile {
 pub enum RainRecipe {
     /// Synthetic storms; their grid and frame length are those of `[grid]`.
     Storms(StormConfig),
-    /// A radar file.
+    /// Radar.
     Stream(StreamRecipe),
-}
-
-/// A radar stream cut into events by place: windows of the rain grid's size that do not overlap, so no two events share rain.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StreamRecipe {
-    /// Stream of ESRI ASCII grids in mm/h, plain or gzip; usually a `{placeholder}`.
-    pub path: PathBuf,
-    /// Times of the frames, `YYYYMMDDhhmm` a line; usually a `{placeholder}`.
-    pub timestamps: PathBuf,
-    /// Factor on the rain rate. Default 1.
-    #[serde(default = "one")]
-    pub scale: f64,
-    /// What to do about missing cells in the windows: `stop` (the default), `dry` or `gap`.
-    #[serde(default)]
-    pub missing: MissingCells,
-    /// Minutes without frames that are filled by interpolation. Default 15; a longer gap is an error.
-    #[serde(default = "fifteen")]
-    pub max_gap_min: f64,
-    /// Hours without rain that are simulated after the stream's end. Default 0.
-    #[serde(default)]
-    pub dry_after_h: f64,
-    /// Areas of the radar grid that training events are cut from.
-    #[serde(default)]
-    pub train: Vec<StreamArea>,
-    /// Areas for the validation events.
-    #[serde(default)]
-    pub validation: Vec<StreamArea>,
-    /// Areas for the test events, unseen terrains included.
-    #[serde(default)]
-    pub test: Vec<StreamArea>,
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-fn fifteen() -> f64 {
-    15.0
-}
-
-/// Rows and columns of the radar grid, first and one past the last.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StreamArea {
-    /// Rows, counted from the north.
-    pub rows: [usize; 2],
-    /// Columns, counted from the west.
-    pub columns: [usize; 2],
-}
-
-impl StreamArea {
-    /// North-western corners of the windows of `shape` that tile the area, row by row.
-    pub fn windows(&self, [height, width]: [usize; 2]) -> Vec<[usize; 2]> {
-        let starts = |[first, end]: [usize; 2], step: usize| {
-            (0..end.saturating_sub(first) / step).map(move |i| first + i * step)
-        };
-        starts(self.rows, height)
-            .flat_map(|r| starts(self.columns, width).map(move |c| [r, c]))
-            .collect()
-    }
-
-    fn overlaps(&self, other: &Self) -> bool {
-        let meet = |a: [usize; 2], b: [usize; 2]| a[0] < b[1] && b[0] < a[1];
-        meet(self.rows, other.rows) && meet(self.columns, other.columns)
-    }
 }
 
 /// The simulation of an event, which starts on dry ground.
@@ -335,7 +334,9 @@ impl Recipe {
             .map(|f| &mut f.path)
             .collect();
         if let RainRecipe::Stream(stream) = &mut self.rain {
-            paths.extend([&mut stream.path, &mut stream.timestamps]);
+            paths.push(&mut stream.path);
+            paths.extend(&mut stream.timestamps);
+            paths.extend(&mut stream.hydroindex);
         }
         let mut inputs = Vec::new();
         for path in paths {
@@ -455,35 +456,21 @@ impl Recipe {
             }
         }
         if let RainRecipe::Stream(stream) = &self.rain {
-            if !(stream.scale.is_finite() && stream.scale > 0.0) {
+            stream.check()?;
+            if let (true, Some(terrain)) = (
+                stream.is_placed(),
+                self.terrain
+                    .iter()
+                    .find(|t| t.file.as_ref().is_none_or(|file| file.r#box.is_none())),
+            ) {
                 return fail(format!(
-                    "rain.stream.scale is {}, it must be positive",
-                    stream.scale
+                    "rain.stream: without rows and columns rain falls where the terrain lies, so terrain '{}' needs file = {{ …, box = … }}",
+                    terrain.name
                 ));
             }
-            if !(stream.dry_after_h.is_finite() && stream.dry_after_h >= 0.0) {
-                return fail(format!(
-                    "rain.stream.dry_after_h is {}, it must not be negative",
-                    stream.dry_after_h
-                ));
-            }
-            let areas = [
-                ("train", &stream.train),
-                ("validation", &stream.validation),
-                ("test", &stream.test),
-            ];
-            let areas: Vec<_> = areas
-                .iter()
-                .flat_map(|(name, list)| list.iter().map(move |area| (name, area)))
-                .collect();
-            for (i, (name, area)) in areas.iter().enumerate() {
-                if let Some((other, _)) = areas[..i].iter().find(|(_, other)| area.overlaps(other))
-                {
-                    return fail(format!(
-                        "rain.stream: areas of {other} and {name} overlap, so events would share rain"
-                    ));
-                }
-            }
+        }
+        for file in self.terrain.iter().filter_map(|t| t.file.as_ref()) {
+            file.place(grid).map_err(|e| e.to_string())?;
         }
         let (seen, unseen) = self.terrains_by_kind();
         let split = &self.split;
@@ -523,53 +510,18 @@ impl Recipe {
                         terrain,
                         storm,
                         split,
-                        window: [0, 0],
+                        window: None,
+                        after_s: None,
+                        until_s: None,
                     });
                     storm += 1;
                 }
             }
         }
         if let RainRecipe::Stream(stream) = &self.rain {
-            self.deal_windows(stream, &mut events)?;
+            stream.deal(self.grid.rain_shape(), &mut events)?;
         }
         Ok(events)
-    }
-
-    /// Gives every event a window of the radar of its own, spread evenly over the areas of its split.
-    fn deal_windows(&self, stream: &StreamRecipe, events: &mut [Event]) -> Result<()> {
-        for (name, areas, splits) in [
-            ("train", &stream.train, &[Split::Train][..]),
-            ("validation", &stream.validation, &[Split::Validation]),
-            (
-                "test",
-                &stream.test,
-                &[Split::TestStorms, Split::TestTerrain],
-            ),
-        ] {
-            let windows: Vec<_> = areas
-                .iter()
-                .flat_map(|area| area.windows(self.grid.rain_shape()))
-                .collect();
-            let mut takers: Vec<_> = events
-                .iter_mut()
-                .filter(|e| splits.contains(&e.split))
-                .collect();
-            if takers.len() > windows.len() {
-                return Err(DataError::Config(format!(
-                    "rain.stream.{name}: the areas hold {} windows of {:?} cells, {} events need one each",
-                    windows.len(),
-                    self.grid.rain_shape(),
-                    takers.len()
-                )));
-            }
-            // Storm by storm, so that the terrains get windows from all over the areas.
-            takers.sort_by_key(|event| (event.storm, event.terrain));
-            let count = takers.len();
-            for (i, event) in takers.into_iter().enumerate() {
-                event.window = windows[i * windows.len() / count];
-            }
-        }
-        Ok(())
     }
 }
 
@@ -607,8 +559,13 @@ pub struct Event {
     pub storm: usize,
     /// The split.
     pub split: Split,
-    /// North-western corner of the event's window in a radar stream; 0, 0 for synthetic storms.
-    pub window: [usize; 2],
+    /// North-western corner of the event's window in a radar stream, in cells; `None` where the rain falls where the terrain
+    /// lies, and for synthetic storms.
+    pub window: Option<[usize; 2]>,
+    /// Only radar frames that end after this time, seconds since 1970.
+    pub after_s: Option<i64>,
+    /// Only radar frames that end at this time or before it.
+    pub until_s: Option<i64>,
 }
 
 /// The parser's complaint in one line, with the nearest known key where one is unknown.
@@ -633,7 +590,26 @@ fn one_line(text: &str, error: &toml::de::Error) -> String {
     hint.unwrap_or(format!("{line}{message}"))
 }
 
+/// A file by its content; of a folder, which may hold years of radar, the names and sizes of its files.
 fn hash_file(hash: &mut Sha256, path: &Path) -> Result<()> {
+    if path.is_dir() {
+        let failed = |e| DataError::io("read", path, e);
+        let mut entries = fs::read_dir(path)
+            .and_then(Iterator::collect::<std::io::Result<Vec<_>>>)
+            .map_err(failed)?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            hash.update(entry.file_name().as_encoded_bytes());
+            hash.update([0]);
+            let metadata = fs::metadata(entry.path()).map_err(failed)?;
+            if metadata.is_dir() {
+                hash_file(hash, &entry.path())?;
+            } else {
+                hash.update(metadata.len().to_le_bytes());
+            }
+        }
+        return Ok(());
+    }
     let mut file = File::open(path).map_err(|e| DataError::io("open", path, e))?;
     let mut content = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
@@ -744,10 +720,14 @@ mod tests {
 
     #[test]
     fn windows_of_a_stream_are_disjoint_and_stay_in_their_area() {
-        let area = |rows, columns| StreamArea { rows, columns };
+        let area = |rows, columns| StreamArea {
+            rows: Some(rows),
+            columns: Some(columns),
+            ..StreamArea::default()
+        };
         assert_eq!(
             area([0, 13], [4, 25]).windows([6, 10]),
-            [[0, 4], [0, 14], [6, 4], [6, 14]]
+            Some(vec![[0, 4], [0, 14], [6, 4], [6, 14]])
         );
         let stream = r#"[rain.stream]
             path = "{rain}"
@@ -763,7 +743,7 @@ mod tests {
         for (i, event) in events.iter().enumerate() {
             assert!(events[..i].iter().all(|other| other.window != event.window));
         }
-        let windows: Vec<_> = events.iter().map(|e| e.window).collect();
+        let windows: Vec<_> = events.iter().map(|e| e.window.unwrap()).collect();
         assert_eq!(windows[..3], [[0, 0], [60, 10], [20, 0]]);
         assert!(windows[3..].iter().all(|[row, _]| (30..60).contains(row)));
         assert!(

@@ -9,8 +9,8 @@ use ndarray::{Array2, array};
 use pluvial_data::radar::nimrod::{self, Field};
 use pluvial_data::radar::time::compact_time;
 use pluvial_data::radar::{
-    EventConfig, Events, LongGap, MissingCells, OnBadFile, OpenOptions, Orientation, RadarFrame,
-    RainSource, Region, open,
+    EventConfig, Events, FrameFormat, FrameWriter, LongGap, MissingCells, OnBadFile, OpenOptions,
+    Orientation, RadarFrame, RainSource, Region, open,
 };
 use pluvial_data::raster::{esri_ascii, geotiff};
 use pluvial_data::{GeoGrid, Result};
@@ -855,4 +855,146 @@ fn what_is_no_radar_data_is_named() {
     };
     let error = error_of(&path, &options);
     assert!(error.contains("orientation is given"), "{error}");
+}
+
+/// Every format that can be written, read again; then one after the other and back to the first file's bytes.
+#[test]
+fn conversions_go_both_ways() {
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &str| root.path().join(name);
+    let minutes = [0, 5, 10];
+    let write = |name: &str, format| {
+        let mut writer = FrameWriter::create(&path(name), format).unwrap();
+        for m in minutes {
+            writer.write(&frame(m)).unwrap();
+        }
+        assert!(!path(name).exists());
+        writer.finish().unwrap();
+    };
+    for (name, format) in [
+        ("nimrod", FrameFormat::Nimrod),
+        ("geotiff", FrameFormat::GeoTiff),
+    ] {
+        write(name, format);
+        assert_same(&read(&path(name)), &minutes);
+    }
+    let times = OpenOptions {
+        timestamps: Some(path("stream.times.txt")),
+        ..OpenOptions::default()
+    };
+    for (name, format, options) in [
+        ("ascii", FrameFormat::AsciiFiles, OpenOptions::default()),
+        ("stream.asc.gz", FrameFormat::AsciiStream, times.clone()),
+        ("stream.asc", FrameFormat::AsciiStream, times),
+    ] {
+        write(name, format);
+        let mut found = frames(&path(name), &options).unwrap();
+        for frame in &mut found {
+            assert_eq!(frame.rain_mm_per_h.crs, None);
+            frame.rain_mm_per_h.crs = Some("EPSG:27700".into());
+        }
+        assert_same(&found, &minutes);
+    }
+
+    // What is not finished leaves nothing, and what is there stays.
+    drop(FrameWriter::create(&path("dropped"), FrameFormat::Nimrod).unwrap());
+    let mut failing = FrameWriter::create(&path("failing"), FrameFormat::Nimrod).unwrap();
+    let mut never = frame(0);
+    never.end_s = None;
+    let error = failing.write(&never).unwrap_err().to_string();
+    assert!(error.contains("give a start"), "{error}");
+    drop(failing);
+    assert!(FrameWriter::create(&path("nimrod"), FrameFormat::GeoTiff).is_err());
+    let mut names: Vec<_> = std::fs::read_dir(root.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(
+        names,
+        [
+            "ascii",
+            "geotiff",
+            "nimrod",
+            "stream.asc",
+            "stream.asc.gz",
+            "stream.times.txt"
+        ]
+    );
+}
+
+/// The command, on real files of its own: an archive → a stream → GeoTIFFs → Nimrod files with the bytes of the archive.
+#[test]
+fn the_rain_command_converts_and_tells() {
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &str| root.path().join(name);
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_dataset"))
+            .arg("rain")
+            .args(arguments)
+            .current_dir(root.path())
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        match output.status.success() {
+            true => Ok(text(output.stdout)),
+            false => Err(text(output.stderr)),
+        }
+    };
+    std::fs::write(path("uk_20160326.tar"), day(&[10, 0, 5])).unwrap();
+    run(&["uk_20160326.tar", "--out", "a stream.asc.gz"]).unwrap();
+    let times = std::fs::read_to_string(path("a stream.times.txt")).unwrap();
+    assert_eq!(times, "201603260000\n201603260005\n201603260010\n");
+    run(&[
+        "a stream.asc.gz",
+        "--timestamps",
+        "a stream.times.txt",
+        "--out",
+        "tiffs",
+        "--format",
+        "geotiff",
+    ])
+    .unwrap();
+    run(&["tiffs", "--out", "nimrod", "--format", "nimrod"]).unwrap();
+    assert_same(&read(&path("nimrod")), &[0, 5, 10]);
+
+    // Cut and made coarser; the missing cell in the south-western corner is left out.
+    let said = run(&[
+        "uk_20160326.tar",
+        "--crop",
+        "210000,89000,212000,93000",
+        "--cell-size",
+        "2000",
+        "--out",
+        "cut.asc",
+        "--max-rate",
+        "1",
+        "--json",
+    ])
+    .unwrap();
+    let summary: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(summary["frames"], 3);
+    assert_eq!(summary["first"], "2016-03-26T00:00:00Z");
+    assert_eq!(summary["intervals_s"]["300"], 2);
+    assert_eq!(summary["missing_share"], 0.0);
+    assert_eq!(summary["grids"][0]["place"]["west"], 210_000.0);
+    let first = &read(&path("cut.asc"))[0].rain_mm_per_h;
+    // Rows 0 and 1, columns 1 and 2 of frame 0 hold 1, 2, 11 and 12 in 1/32 mm/h; rows 2 and 3: 21, 22, 31, 32.
+    assert_eq!(first.data, array![[6.5 / 32.0], [26.5 / 32.0]]);
+    // The southern mean is 26.5, 31.5 and 36.5 in the three frames; 32 is 1 mm/h.
+    assert_eq!(summary["clipped_cells"], 1);
+
+    let header = run(&["nimrod/201603260005_rain.dat.gz", "--header"]).unwrap();
+    assert!(header.contains("  105  units: mm/h*32"), "{header}");
+    let error = run(&["tiffs", "--crop", "0,0,1,1"]).unwrap_err();
+    assert!(
+        error.contains("west to east 0 … 1") && error.contains("west to east 209000 … 212000"),
+        "{error}"
+    );
+    assert!(
+        run(&["tiffs", "--out", "x"])
+            .unwrap_err()
+            .contains("--format")
+    );
+    assert!(!path("x").exists());
 }

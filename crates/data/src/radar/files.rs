@@ -61,7 +61,7 @@ struct Entry {
 
 /// What the content of a file is.
 enum Content {
-    Fields(Fields<Box<dyn BufRead + Send>>),
+    Fields(Box<Fields<Box<dyn BufRead + Send>>>),
     Archive(Archive),
     Frame(Box<RadarFrame>),
 }
@@ -197,7 +197,7 @@ impl RadarSource for Files {
                 return Ok(None);
             };
             match open_content(&item) {
-                Ok(Content::Fields(fields)) => self.fields = Some((item.path, fields)),
+                Ok(Content::Fields(fields)) => self.fields = Some((item.path, *fields)),
                 Ok(Content::Archive(archive)) => self.archive = Some(archive),
                 Ok(Content::Frame(frame)) => {
                     let accepted = self.accept(&item.path, *frame)?;
@@ -282,7 +282,7 @@ fn open_content(item: &Item) -> Result<Content> {
     let failed = |e| DataError::io("read", path, e);
     let (head, reader) = file::peek(file::open(path)?, 512).map_err(failed)?;
     if head.starts_with(&NIMROD) {
-        return Ok(Content::Fields(Fields::new(reader)));
+        return Ok(Content::Fields(Box::new(Fields::new(reader))));
     }
     drop(reader);
     if is_tar(&head) {

@@ -11,6 +11,7 @@ pub mod json_lines;
 pub mod nimrod;
 pub mod storms;
 pub mod time;
+pub mod write;
 pub mod zones;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub use ascii_stream::AsciiStream;
 pub use events::{EventConfig, Events, LongGap, MissingCells, Region, Window};
 pub use files::Files;
 pub use json_lines::{JsonLines, Orientation};
+pub use write::{FrameFormat, FrameWriter};
 pub use zones::ZoneTable;
 
 /// One frame as the source has it.

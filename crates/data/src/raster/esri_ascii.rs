@@ -5,7 +5,7 @@
 //! north, separated by any white space.
 
 use std::fmt::Write as _;
-use std::io::BufRead;
+use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
@@ -47,9 +47,17 @@ pub fn read(path: &Path) -> Result<GeoGrid> {
 /// # Errors
 /// [`DataError`] for an infinite value, or where the file cannot be written.
 pub fn write(path: &Path, grid: &GeoGrid) -> Result<()> {
+    file::write(path, |out| write_grid(out, grid))
+}
+
+/// Writes a grid as the next of a stream, as [`write`] does.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidData`] for an infinite value, else what `out` meets.
+pub fn write_grid(out: &mut (impl Write + ?Sized), grid: &GeoGrid) -> io::Result<()> {
     if let Some(((row, column), value)) = grid.data.indexed_iter().find(|(_, v)| v.is_infinite()) {
-        return Err(DataError::format(
-            path,
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
             format!("row {row}, column {column} is {value}, which the format cannot hold"),
         ));
     }
@@ -58,29 +66,27 @@ pub fn write(path: &Path, grid: &GeoGrid) -> Result<()> {
     } else {
         -9999.0
     };
-    file::write(path, |out| {
-        writeln!(out, "ncols {}", grid.width())?;
-        writeln!(out, "nrows {}", grid.height())?;
-        writeln!(out, "xllcorner {}", grid.west)?;
-        writeln!(out, "yllcorner {}", grid.south())?;
-        if (grid.cell_x / grid.cell_y - 1.0).abs() < 1e-12 {
-            writeln!(out, "cellsize {}", grid.cell_x)?;
-        } else {
-            writeln!(out, "dx {}\ndy {}", grid.cell_x, grid.cell_y)?;
+    writeln!(out, "ncols {}", grid.width())?;
+    writeln!(out, "nrows {}", grid.height())?;
+    writeln!(out, "xllcorner {}", grid.west)?;
+    writeln!(out, "yllcorner {}", grid.south())?;
+    if (grid.cell_x / grid.cell_y - 1.0).abs() < 1e-12 {
+        writeln!(out, "cellsize {}", grid.cell_x)?;
+    } else {
+        writeln!(out, "dx {}\ndy {}", grid.cell_x, grid.cell_y)?;
+    }
+    writeln!(out, "NODATA_value {no_data}")?;
+    let mut line = String::new();
+    for row in grid.data.rows() {
+        line.clear();
+        for (j, &value) in row.iter().enumerate() {
+            let value = if value.is_nan() { no_data } else { value };
+            let gap = if j == 0 { "" } else { " " };
+            let _ = write!(line, "{gap}{value}");
         }
-        writeln!(out, "NODATA_value {no_data}")?;
-        let mut line = String::new();
-        for row in grid.data.rows() {
-            line.clear();
-            for (j, &value) in row.iter().enumerate() {
-                let value = if value.is_nan() { no_data } else { value };
-                let gap = if j == 0 { "" } else { " " };
-                let _ = write!(line, "{gap}{value}");
-            }
-            writeln!(out, "{line}")?;
-        }
-        Ok(())
-    })
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
 }
 
 /// The grids of a stream, one at a time: memory holds one grid, whatever the length of the stream. After an error it ends.
@@ -413,7 +419,6 @@ impl Tokens {
 mod tests {
     use super::*;
     use ndarray::array;
-    use std::io::Write as _;
 
     fn file(text: &str) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();

@@ -2,6 +2,8 @@
 
 mod build;
 mod inspect;
+mod rain;
+mod source;
 mod splits;
 
 use std::process::ExitCode;
@@ -22,12 +24,15 @@ enum Command {
     Build(build::BuildArgs),
     /// Reads every record of a dataset; prints shapes, counts and the share of wet cells of every split.
     Inspect(inspect::InspectArgs),
+    /// Tells what a source of radar frames holds, cuts or regrids it, and writes it in another format.
+    Rain(rain::RainArgs),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Build(args) => build::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Rain(args) => rain::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
