@@ -15,7 +15,7 @@ const LOSS: u64 = 2_000_000;
 const SAMPLES: usize = 400;
 
 /// Values in [-1, 1) of tensor number `index`.
-fn sequence(index: u64, count: usize) -> impl Iterator<Item = f64> {
+pub(crate) fn sequence(index: u64, count: usize) -> impl Iterator<Item = f64> {
     (0..count as u64).map(move |i| {
         let mut x = (i * 747_796_405 + index * 2_891_336_453 + 1) & 0xFFFF_FFFF;
         for (shift, factor) in [(16, 0x045D_9F3B), (15, 0x2C1B_3C6D), (16, 1)] {

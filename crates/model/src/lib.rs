@@ -13,6 +13,7 @@ pub mod losses;
 pub mod metrics;
 pub mod models;
 pub mod ops;
+pub mod weights;
 
 pub use config::{ModelConfig, ModelError};
 pub use models::segmenter::{Segmenter, SegmenterConfig};
