@@ -172,6 +172,10 @@ pub struct TrainConfig {
     pub patience: Option<usize>,
     /// Save `last` at least so often within an epoch, minutes.
     pub checkpoint_minutes: f64,
+    /// A `.pth` or `.safetensors` file of torchvision, timm, the official ConvNeXt or segmentation_models_pytorch whose
+    /// weights the network starts with, as far as it has them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pretrained: Option<PathBuf>,
 }
 
 impl Default for TrainConfig {
@@ -182,6 +186,7 @@ impl Default for TrainConfig {
             time_limit_minutes: None,
             patience: None,
             checkpoint_minutes: 5.0,
+            pretrained: None,
         }
     }
 }

@@ -16,6 +16,7 @@ use pluvial_data::rng;
 use pluvial_data::transform::Window;
 use pluvial_model::metrics::Confusion;
 use pluvial_model::models::segmenter::Segmenter;
+use pluvial_model::weights::WeightsFile;
 use rand::Rng;
 
 use crate::baselines::{BaselineCounts, BaselineFit, Baselines};
@@ -208,13 +209,19 @@ impl Session<'_> {
         // burn draws initial weights on the device's stream.
         self.device
             .seed(rng::stream(self.config.seed, "weights").next_u64());
-        let model = self.config.model.init(&self.device.clone().autodiff())?;
+        let mut model = self.config.model.init(&self.device.clone().autodiff())?;
         self.log.line(format_args!(
             "model      {}: {:.2} M parameters, {} input channels",
             self.config.model.name(),
             model.num_params() as f64 / 1e6,
             self.config.model.input_channels
         ));
+        // A resumed run has the weights of its checkpoint.
+        if let (Some(path), false) = (&self.config.train.pretrained, resume) {
+            let (loaded, report) = WeightsFile::open(path)?.load_into(model)?;
+            model = loaded;
+            self.log.line(format_args!("pretrained {report}"));
+        }
         self.log
             .line(format_args!("run        {}", self.run.path().display()));
         let fit = Fit {

@@ -92,14 +92,6 @@ impl EncoderConfig {
         }
     }
 
-    /// The same with its last map at this stride, in input cells: 8, 16 or 32.
-    pub fn with_output_stride(self, output_stride: usize) -> Self {
-        match self {
-            Self::ConvNeXt(config) => Self::ConvNeXt(config.with_output_stride(output_stride)),
-            Self::ResNet(config) => Self::ResNet(config.with_output_stride(output_stride)),
-        }
-    }
-
     /// An encoder with fresh weights on `device`.
     pub fn init(&self, device: &Device) -> Encoder {
         match self {

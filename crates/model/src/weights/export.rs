@@ -11,6 +11,9 @@ use safetensors::{Dtype, View};
 use super::WeightsError;
 use super::names::{Family, encoder_path};
 use super::slots::slots;
+use crate::encoders::EncoderConfig;
+use crate::encoders::resnet::ResNetBlock;
+use crate::models::segmenter::SegmenterConfig;
 
 /// Under whose names a network is exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -30,6 +33,67 @@ impl Format {
             Self::Torchvision => Family::Torchvision,
             Self::Smp => Family::Smp,
         }
+    }
+
+    /// Python that loads the file `path`, exported from a network of this configuration.
+    pub fn loading_code(self, config: &SegmenterConfig, path: &Path) -> String {
+        let encoder = config.encoder_config();
+        let (name, channels) = (config.encoder, config.input_channels);
+        let maps = encoder.channels().len();
+        let stride = encoder.strides()[maps - 1];
+        let (imports, model) = match self {
+            Self::Timm => {
+                let indices: Vec<usize> = (0..maps).collect();
+                let model = format!(
+                    "model = timm.create_model(\"{name}\", features_only=True, in_chans={channels}, \
+                     out_indices={indices:?}, output_stride={stride})"
+                );
+                ("import timm", model)
+            }
+            Self::Torchvision => {
+                let width = encoder.channels()[0];
+                let mut model = vec![format!("model = torchvision.models.{name}()")];
+                let mut dilated = stride == 32;
+                match encoder {
+                    EncoderConfig::ConvNeXt(config) => {
+                        model.push(format!(
+                            "model.features[0][0] = torch.nn.Conv2d({channels}, {width}, 4, 4)"
+                        ));
+                        model.push(format!("del model.features[{}:]", 2 * config.depths.len()));
+                        model.push("model.classifier = torch.nn.Identity()".into());
+                    }
+                    EncoderConfig::ResNet(config) => {
+                        if config.block == ResNetBlock::Bottleneck {
+                            let dilate =
+                                [16, 8].map(|s| if s >= stride { "True" } else { "False" });
+                            model[0] = format!(
+                                "model = torchvision.models.{name}(replace_stride_with_dilation=[False, {}, {}])",
+                                dilate[1], dilate[0]
+                            );
+                            dilated = true;
+                        }
+                        model.push(format!(
+                            "model.conv1 = torch.nn.Conv2d({channels}, {width}, 7, 2, 3, bias=False)"
+                        ));
+                        let unused = config.depths.len() + 1..=4;
+                        let unused = unused.map(|i| format!("layer{i}")).chain(["fc".into()]);
+                        model.extend(unused.map(|m| format!("model.{m} = torch.nn.Identity()")));
+                    }
+                }
+                if !dilated && config.decoder.stages() == 4 {
+                    model.push(format!(
+                        "# torchvision cannot dilate it: it was trained at output stride {stride}"
+                    ));
+                }
+                ("import torch, torchvision", model.join("\n"))
+            }
+            Self::Smp => ("import segmentation_models_pytorch as smp", String::new()),
+        };
+        let path = path.display().to_string();
+        format!(
+            "{imports}\nfrom safetensors.torch import load_file\n{model}\n\
+             model.load_state_dict(load_file({path:?}))"
+        )
     }
 }
 

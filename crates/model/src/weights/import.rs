@@ -193,10 +193,11 @@ impl WeightsFile {
     }
 }
 
-/// Equal but for axes of length 1 at the end.
+/// Equal but for axes of length 1.
 fn same_but_ones(a: &[usize], b: &[usize]) -> bool {
-    let [short, long] = if a.len() < b.len() { [a, b] } else { [b, a] };
-    long.starts_with(short) && long[short.len()..].iter().all(|n| *n == 1)
+    let longer =
+        |shape: &[usize]| -> Vec<usize> { shape.iter().copied().filter(|n| *n != 1).collect() };
+    longer(a) == longer(b)
 }
 
 /// Whether these are weights of one convolution on another number of channels than the 3 of a picture.

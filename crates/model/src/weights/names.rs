@@ -186,6 +186,8 @@ fn timm(path: &[&str], shape: &[usize]) -> Option<Name> {
                     let ones = timm_mlp_ones(shape, i)?;
                     Name::from(format!("{block}.mlp.fc2.{leaf}")).with_ones(ones)
                 }
+                ["grn", "gamma"] => format!("{block}.mlp.grn.weight").into(),
+                ["grn", "beta"] => format!("{block}.mlp.grn.bias").into(),
                 ["scale", "gamma"] => format!("{block}.gamma").into(),
                 _ => return None,
             }
@@ -220,6 +222,7 @@ fn official_convnext(path: &[&str]) -> Option<Name> {
                 ["norm", leaf] => format!("{block}.norm.{leaf}").into(),
                 ["expand", leaf] => format!("{block}.pwconv1.{leaf}").into(),
                 ["reduce", leaf] => format!("{block}.pwconv2.{leaf}").into(),
+                ["grn", leaf] => format!("{block}.grn.{leaf}").into(),
                 ["scale", "gamma"] => format!("{block}.gamma").into(),
                 _ => return None,
             }

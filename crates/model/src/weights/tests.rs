@@ -13,6 +13,7 @@ use super::*;
 use crate::encoders::convnext::ConvNeXtConfig;
 use crate::encoders::{Encoder, EncoderConfig, EncoderName};
 use crate::golden::{input, sequence};
+use crate::models::segmenter::SegmenterConfig;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/weights");
 
@@ -82,8 +83,14 @@ impl Golden {
 
 /// The script's rule.
 fn values(index: u64, name: &str, shape: &[usize]) -> impl Iterator<Item = f32> {
-    let fan_in: usize = shape.iter().skip(1).product();
+    let grn = name.contains("grn");
+    let fan_in: usize = if grn {
+        1
+    } else {
+        shape.iter().skip(1).product()
+    };
     let base = match name {
+        _ if grn => 0.0,
         _ if name.ends_with(".weight") || name.ends_with("running_var") => 1.0,
         _ if name.ends_with("gamma") || name.ends_with("layer_scale") => 0.2,
         _ => 0.0,
@@ -99,7 +106,7 @@ fn encoder(name: EncoderName, channels: usize) -> Encoder {
 }
 
 /// The encoder of that name, those in `state_dicts.json`, and whose names that has.
-const ENCODERS: [(EncoderName, &str, Family); 7] = [
+const ENCODERS: [(EncoderName, &str, Family); 9] = [
     (
         EncoderName::ResNet50,
         "torchvision resnet50",
@@ -133,6 +140,16 @@ const ENCODERS: [(EncoderName, &str, Family); 7] = [
     (
         EncoderName::ConvNeXtTiny,
         "official convnext_tiny",
+        Family::OfficialConvNeXt,
+    ),
+    (
+        EncoderName::ConvNeXtV2Atto,
+        "timm convnextv2_atto",
+        Family::Timm,
+    ),
+    (
+        EncoderName::ConvNeXtV2Atto,
+        "official convnextv2_atto",
         Family::OfficialConvNeXt,
     ),
 ];
@@ -348,5 +365,85 @@ fn exports_have_every_name_and_shape_of_the_original() {
     assert!(
         error.starts_with("cannot write /not there/x: No such file"),
         "{error}"
+    );
+}
+
+/// A Python with the libraries that `load_exports.py` needs.
+fn python() -> Option<String> {
+    let named = std::env::var("PLUVIAL_PYTHON").ok();
+    let python = named.clone().unwrap_or_else(|| "python3".into());
+    let import = "import safetensors, segmentation_models_pytorch, timm, torch, torchvision";
+    let found = std::process::Command::new(&python)
+        .args(["-c", import])
+        .output();
+    let found = found.is_ok_and(|output| output.status.success());
+    assert!(
+        found || named.is_none(),
+        "PLUVIAL_PYTHON={python} cannot `{import}`"
+    );
+    found.then_some(python)
+}
+
+#[test]
+fn exports_load_in_pytorch_as_the_printed_code_says() {
+    let Some(python) = python() else {
+        println!(
+            "skipped: no python3 with torch, torchvision, timm and segmentation_models_pytorch"
+        );
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for (name, format) in [
+        ("deeplabv3plus-convnext_atto", Format::Timm),
+        ("deeplabv3plus_keras-convnextv2_atto", Format::Timm),
+        ("deeplabv3plus_keras-resnet18", Format::Timm),
+        ("deeplabv3plus-resnet50", Format::Torchvision),
+        ("deeplabv3plus_keras-convnext_tiny", Format::Torchvision),
+    ] {
+        let config = SegmenterConfig {
+            decoder_channels: Some(16),
+            ..SegmenterConfig::from_name(name).unwrap()
+        };
+        let model = crate::golden::filled(config.init_lazily(&Device::flex()).unwrap());
+        let x = input([1, 8, 96, 64]);
+        let outputs = match format {
+            Format::Smp => vec![model.forward(x.clone())],
+            _ => model.encoder.forward(x.clone()),
+        };
+        let case = format!("{format:?} {name}");
+        let path = folder.path().join(format!("{case}.safetensors"));
+        export(&model, format, &path).unwrap();
+        let code = format.loading_code(&config, &path);
+        std::fs::write(path.with_extension("py"), code).unwrap();
+
+        let named = |(i, y): (usize, Tensor<4>)| (format!("output{i}"), y);
+        let tensors = outputs.into_iter().enumerate().map(named);
+        let tensors = tensors.chain([("input".to_owned(), x)]).map(|(name, y)| {
+            let shape = y.dims().to_vec();
+            let values: Vec<f32> = y.into_data().try_to_vec().unwrap();
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            (name, shape, bytes)
+        });
+        let tensors: Vec<_> = tensors.collect();
+        let views = tensors.iter().map(|(name, shape, bytes)| {
+            (
+                name,
+                TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap(),
+            )
+        });
+        let values = folder.path().join(format!("{case}_values.safetensors"));
+        safetensors::serialize_to_file(views, None, &values).unwrap();
+    }
+    let script = Path::new(FOLDER).join("load_exports.py");
+    let output = std::process::Command::new(python)
+        .arg(script)
+        .arg(folder.path())
+        .output();
+    let output = output.unwrap();
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
     );
 }

@@ -34,6 +34,10 @@ struct Args {
     /// The network by name, such as deeplabv3plus-convnext_atto.
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
+    /// Weights to start with: a .pth or .safetensors file of torchvision, timm, the official ConvNeXt or
+    /// segmentation_models_pytorch.
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    pretrained: Option<PathBuf>,
     /// Passes over the training split.
     #[arg(long)]
     epochs: Option<usize>,
@@ -81,6 +85,9 @@ impl Args {
         }
         if let Some(recipe) = &self.recipe {
             settings.push(format!("data.recipe={}", path(recipe)?));
+        }
+        if let Some(file) = &self.pretrained {
+            settings.push(format!("train.pretrained={}", path(file)?));
         }
         if let Some(name) = &self.model {
             let named = pluvial_model::SegmenterConfig::from_name(name)?;

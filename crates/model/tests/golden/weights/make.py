@@ -31,15 +31,15 @@ def sequence(index, count):
 
 
 def values(index, name, shape):
-    """Weights of variance 1 / fan-in, factors around 1 (0.2 for the scale of a residual branch), offsets around 0."""
+    """Weights of scale 1 / sqrt(fan-in), factors around 1 (0.2 for the scale of a residual branch), offsets around 0."""
     u = sequence(index, math.prod(shape)).reshape(shape)
-    fan_in = math.prod(shape[1:])
+    fan_in = 1 if "grn" in name else math.prod(shape[1:])
     if fan_in > 1:
         return u * math.sqrt(1 / fan_in)
     base = 0.0
-    if name.endswith((".weight", "running_var")):
+    if name.endswith((".weight", "running_var")) and "grn" not in name:
         base = 1.0
-    elif name.endswith(("gamma", "layer_scale")):
+    elif "grn" not in name and name.endswith(("gamma", "layer_scale")):
         base = 0.2
     return base + 0.1 * u
 
@@ -101,7 +101,8 @@ def maps_of(net, y):
     if isinstance(net, (OfficialConvNeXt, timm.models._features.FeatureListNet)):
         return net(y)
     if isinstance(net, torchvision.models.ResNet):
-        y, maps = net.maxpool(net.relu(net.bn1(net.conv1(y)))), []
+        maps = [net.relu(net.bn1(net.conv1(y)))]
+        y = net.maxpool(maps[0])
         for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
             y = layer(y)
             maps.append(y)
@@ -136,6 +137,8 @@ with torch.no_grad():
         "timm convnext_atto": timm.create_model("convnext_atto"),
         "timm features convnext_atto": timm.create_model("convnext_atto", features_only=True, output_stride=16),
         "official convnext_tiny": OfficialConvNeXt("convnext_tiny", **tiny),
+        "timm convnextv2_atto": timm.create_model("convnextv2_atto", num_classes=0),
+        "official convnextv2_atto": OfficialConvNeXt("convnextv2_atto", (2, 2, 6, 2), (40, 80, 160, 320), v2=True),
         "official narrow": (narrow := OfficialConvNeXt("convnext_tiny", **size, kwargs=size)),
     }.items():
         keep(name, fill(net), maps_of(net, PICTURE))
