@@ -154,6 +154,11 @@ impl MobileNetV3Config {
             .collect()
     }
 
+    /// Number of its blocks.
+    pub fn blocks(&self) -> usize {
+        self.resolutions().iter().map(|blocks| blocks.len()).sum()
+    }
+
     /// Whether the closing 1×1 convolution is there.
     fn closes(&self) -> bool {
         self.stages >= 4

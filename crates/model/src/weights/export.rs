@@ -9,9 +9,10 @@ use burn::module::Module;
 use safetensors::{Dtype, View};
 
 use super::WeightsError;
-use super::names::{Family, encoder_path};
+use super::names::{Family, Modules, encoder_path};
 use super::slots::slots;
 use crate::encoders::EncoderConfig;
+use crate::encoders::convnext::ConvNeXtConfig;
 use crate::encoders::resnet::ResNetBlock;
 use crate::models::segmenter::SegmenterConfig;
 
@@ -37,57 +38,13 @@ impl Format {
 
     /// Python that loads the file `path`, exported from a network of this configuration.
     pub fn loading_code(self, config: &SegmenterConfig, path: &Path) -> String {
-        let encoder = config.encoder_config();
-        let (name, channels) = (config.encoder, config.input_channels);
-        let maps = encoder.channels().len();
-        let stride = encoder.strides()[maps - 1];
         let (imports, model) = match self {
-            Self::Timm => {
-                let indices: Vec<usize> = (0..maps).collect();
-                let model = format!(
-                    "model = timm.create_model(\"{name}\", features_only=True, in_chans={channels}, \
-                     out_indices={indices:?}, output_stride={stride})"
-                );
-                ("import timm", model)
-            }
-            Self::Torchvision => {
-                let width = encoder.channels()[0];
-                let mut model = vec![format!("model = torchvision.models.{name}()")];
-                let mut dilated = stride == 32;
-                match encoder {
-                    EncoderConfig::ConvNeXt(config) => {
-                        model.push(format!(
-                            "model.features[0][0] = torch.nn.Conv2d({channels}, {width}, 4, 4)"
-                        ));
-                        model.push(format!("del model.features[{}:]", 2 * config.depths.len()));
-                        model.push("model.classifier = torch.nn.Identity()".into());
-                    }
-                    EncoderConfig::ResNet(config) => {
-                        if config.block == ResNetBlock::Bottleneck {
-                            let dilate =
-                                [16, 8].map(|s| if s >= stride { "True" } else { "False" });
-                            model[0] = format!(
-                                "model = torchvision.models.{name}(replace_stride_with_dilation=[False, {}, {}])",
-                                dilate[1], dilate[0]
-                            );
-                            dilated = true;
-                        }
-                        model.push(format!(
-                            "model.conv1 = torch.nn.Conv2d({channels}, {width}, 7, 2, 3, bias=False)"
-                        ));
-                        let unused = config.depths.len() + 1..=4;
-                        let unused = unused.map(|i| format!("layer{i}")).chain(["fc".into()]);
-                        model.extend(unused.map(|m| format!("model.{m} = torch.nn.Identity()")));
-                    }
-                }
-                if !dilated && config.decoder.stages() == 4 {
-                    model.push(format!(
-                        "# torchvision cannot dilate it: it was trained at output stride {stride}"
-                    ));
-                }
-                ("import torch, torchvision", model.join("\n"))
-            }
-            Self::Smp => ("import segmentation_models_pytorch as smp", String::new()),
+            Self::Timm => ("import timm", timm_model(config)),
+            Self::Torchvision => ("import torch, torchvision", torchvision_model(config)),
+            Self::Smp => (
+                "import segmentation_models_pytorch as smp",
+                smp_model(config),
+            ),
         };
         let path = path.display().to_string();
         format!(
@@ -95,6 +52,92 @@ impl Format {
              model.load_state_dict(load_file({path:?}))"
         )
     }
+}
+
+/// timm's name of the encoder and its arguments.
+fn timm_model(config: &SegmenterConfig) -> String {
+    let (encoder, mut name) = (config.encoder_config(), config.encoder.to_string());
+    let maps = encoder.channels().len();
+    let mut arguments = format!(", output_stride={}", encoder.strides()[maps - 1]);
+    match config.encoder.config(config.input_channels) {
+        // Sizes that timm has no name for.
+        EncoderConfig::ConvNeXt(ConvNeXtConfig { depths, dims, .. })
+            if name.ends_with("_xtiny") || name == "convnextv2_xlarge" =>
+        {
+            arguments += &format!(", depths={depths:?}, dims={dims:?}");
+            name = format!("{}_tiny", name.split('_').next().unwrap_or_default());
+        }
+        EncoderConfig::Swin(_) => {
+            let sizes = ["tiny", "small", "base"];
+            let size = sizes.iter().find(|size| name.ends_with(&size[..1]));
+            name = format!("swin_{}_patch4_window7_224", size.unwrap_or(&"tiny"));
+            arguments = ", strict_img_size=False".into();
+        }
+        _ => {}
+    }
+    let indices: Vec<usize> = (0..maps).collect();
+    format!(
+        "model = timm.create_model(\"{name}\", features_only=True, in_chans={}, out_indices={indices:?}{arguments})",
+        config.input_channels
+    )
+}
+
+/// torchvision's model without its classifier, with the input's channels.
+fn torchvision_model(config: &SegmenterConfig) -> String {
+    let (encoder, name) = (config.encoder_config(), config.encoder);
+    let (channels, width) = (config.input_channels, encoder.channels()[0]);
+    let stride = encoder.strides().last().copied().unwrap_or(32);
+    let identity = |module: &str| format!("model.{module} = torch.nn.Identity()");
+    let stem = |module: &str, geometry: &str| {
+        format!("model.{module} = torch.nn.Conv2d({channels}, {width}, {geometry})")
+    };
+    let mut arguments = String::new();
+    let mut lines = Vec::new();
+    match &encoder {
+        EncoderConfig::ConvNeXt(config) => {
+            lines.push(stem("features[0][0]", "4, 4"));
+            lines.push(format!("del model.features[{}:]", 2 * config.depths.len()));
+            lines.push(identity("classifier"));
+        }
+        EncoderConfig::Swin(config) => {
+            lines.push(stem("features[0][0]", "4, 4"));
+            lines.push(format!("del model.features[{}:]", 2 * config.depths.len()));
+            lines.extend(["norm", "head"].map(identity));
+        }
+        EncoderConfig::MobileNetV3(config) => {
+            lines.push(stem("features[0][0]", "3, 2, 1, bias=False"));
+            if config.stages < 4 {
+                lines.push(format!("del model.features[{}:]", 1 + config.blocks()));
+            }
+            lines.push(identity("classifier"));
+        }
+        EncoderConfig::ResNet(config) => {
+            if config.block == ResNetBlock::Bottleneck {
+                let dilate = [8, 16].map(|s| if s >= stride { "True" } else { "False" });
+                arguments = format!(
+                    "replace_stride_with_dilation=[False, {}, {}]",
+                    dilate[0], dilate[1]
+                );
+            }
+            lines.push(stem("conv1", "7, 2, 3, bias=False"));
+            lines.extend((config.depths.len() + 1..=4).map(|i| identity(&format!("layer{i}"))));
+            lines.push(identity("fc"));
+        }
+    }
+    if stride < 32 && arguments.is_empty() {
+        lines.push(format!(
+            "# torchvision cannot dilate it: it was trained at an output stride of {stride}"
+        ));
+    }
+    format!(
+        "model = torchvision.models.{name}({arguments})\n{}",
+        lines.join("\n")
+    )
+}
+
+/// The network of segmentation_models_pytorch.
+fn smp_model(_config: &SegmenterConfig) -> String {
+    String::new()
 }
 
 /// Writes the weights of `model` to `path` as safetensors, whole or not at all, and returns the number of tensors.
@@ -107,18 +150,27 @@ impl Format {
 pub fn export<M: Module>(model: &M, format: Format, path: &Path) -> Result<usize, WeightsError> {
     let family = format.family();
     let mut tensors = Vec::new();
-    for slot in slots(model, true) {
+    let slots = slots(model, true);
+    let modules = Modules::of(&slots);
+    for slot in slots {
         let segments = slot.segments();
         if format != Format::Smp && encoder_path(&segments).is_none() {
             continue;
         }
-        let name = family.name(&segments, &slot.shape);
+        let name = family.name(&segments, &slot.shape, &modules);
         let name = name.ok_or_else(|| WeightsError::NoCounterpart {
             library: family,
             parameter: slot.name(),
         })?;
         if let Some(norm) = name.text.strip_suffix(".running_var") {
             tensors.push((format!("{norm}.num_batches_tracked"), Buffer::counter()));
+        }
+        if let (Format::Torchvision, Some(attention)) = (
+            format,
+            name.text.strip_suffix("relative_position_bias_table"),
+        ) {
+            let index = format!("{attention}relative_position_index");
+            tensors.push((index, Buffer::relative_positions(slot.shape[0])));
         }
         let mut shape = slot.shape;
         shape.extend(std::iter::repeat_n(1, name.trailing_ones));
@@ -165,6 +217,26 @@ impl Buffer {
             dtype: Dtype::F32,
             shape,
             bytes: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        }
+    }
+
+    /// torchvision's index from each two cells of a window to the row of the table of biases, which has (2 window − 1)² rows.
+    fn relative_positions(rows: usize) -> Self {
+        let window = (rows.isqrt() + 1) / 2;
+        let axis = |query: usize, key: usize| query + window - 1 - key;
+        let area = window * window;
+        let mut bytes = Vec::with_capacity(8 * area * area);
+        for query in 0..area {
+            for key in 0..area {
+                let row = axis(query / window, key / window);
+                let column = axis(query % window, key % window);
+                bytes.extend(((row * (2 * window - 1) + column) as i64).to_le_bytes());
+            }
+        }
+        Self {
+            dtype: Dtype::I64,
+            shape: vec![area * area],
+            bytes,
         }
     }
 

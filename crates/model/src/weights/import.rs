@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
 
-use super::names::{Family, Name, encoder_path};
+use super::names::{Family, Modules, Name, encoder_path};
 use super::slots::{Slot, slots, transposed};
 use super::{WeightsError, WeightsFile};
 
@@ -96,7 +96,8 @@ impl WeightsFile {
     /// See [`WeightsError`]; the model is lost then, but no clone of it is changed.
     pub fn load_into<M: Module>(&self, model: M) -> Result<(M, Report), WeightsError> {
         let slots = slots(&model, false);
-        let (family, prefix) = self.recognise(&slots)?;
+        let modules = Modules::of(&slots);
+        let (family, prefix) = self.recognise(&slots, &modules)?;
         let mut report = Report {
             path: self.path().to_owned(),
             family,
@@ -112,7 +113,7 @@ impl WeightsFile {
         let mut used = BTreeSet::new();
         let mut values = HashMap::new();
         for (i, slot) in slots.iter().enumerate() {
-            let name = family.name(&slot.segments(), &slot.shape);
+            let name = family.name(&slot.segments(), &slot.shape, &modules);
             let name = name.map(|name| format!("{prefix}{}", name.text));
             let found = name.and_then(|name| self.tensors.get_key_value(&name));
             let Some((name, tensor)) = found else {
@@ -159,10 +160,16 @@ impl WeightsFile {
     }
 
     /// The family that names most of the network's tensors in this file, and what its names stand behind there.
-    fn recognise(&self, slots: &[Slot]) -> Result<(Family, String), WeightsError> {
+    fn recognise(
+        &self,
+        slots: &[Slot],
+        modules: &Modules,
+    ) -> Result<(Family, String), WeightsError> {
         let mut best: Option<(usize, Family, String)> = None;
         for family in Family::ALL {
-            let names = slots.iter().map(|s| family.name(&s.segments(), &s.shape));
+            let names = slots
+                .iter()
+                .map(|s| family.name(&s.segments(), &s.shape, modules));
             let names: Vec<Name> = names.flatten().collect();
             let Some(first) = names.first() else {
                 continue;

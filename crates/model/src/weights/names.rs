@@ -3,7 +3,10 @@
 //! A table takes the path of a parameter, such as `stages.2.blocks.0.expand.weight`, and gives its name in the library, or
 //! nothing where the library has no such layer.
 
+use std::collections::HashSet;
 use std::fmt;
+
+use super::slots::Slot;
 
 /// A library that gives names to weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,33 +19,39 @@ pub enum Family {
     TimmFeatures,
     /// The ConvNeXt and ConvNeXt V2 that their authors published.
     OfficialConvNeXt,
+    /// torchvision's segmentation models.
+    TorchvisionSegmentation,
     /// segmentation_models_pytorch's whole networks.
     Smp,
 }
 
 impl Family {
     /// All of them. Where two give the same names (ResNets), the first is said.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Torchvision,
         Self::Timm,
         Self::TimmFeatures,
         Self::OfficialConvNeXt,
+        Self::TorchvisionSegmentation,
         Self::Smp,
     ];
 
-    /// The name of the parameter with this path, whose shape in PyTorch's layout is given.
-    pub(super) fn name(self, path: &[&str], shape: &[usize]) -> Option<Name> {
-        let in_encoder = encoder_path(path);
-        match (self, in_encoder) {
-            (Self::Torchvision, Some(path)) => torchvision(path),
+    /// The name of the parameter with this path, whose shape in PyTorch's layout is given, in a network of these modules.
+    pub(super) fn name(self, path: &[&str], shape: &[usize], modules: &Modules) -> Option<Name> {
+        match (self, encoder_path(path)) {
+            (Self::Torchvision, Some(path)) => torchvision(path, modules),
             (Self::Timm, Some(path)) => timm(path, shape),
             (Self::TimmFeatures, Some(path)) => timm(path, shape).map(Name::flattened),
             (Self::OfficialConvNeXt, Some(path)) => official_convnext(path),
-            (Self::Smp, Some(path)) => match path {
-                ["ResNet", ..] => torchvision(path).map(|name| name.under("encoder")),
-                _ => Some(timm(path, shape)?.flattened().under("encoder.model")),
-            },
-            (Self::Smp, None) => smp(path),
+            (Self::TorchvisionSegmentation, Some(path @ ["ResNet", ..])) => {
+                Some(torchvision(path, modules)?.under("backbone"))
+            }
+            (Self::TorchvisionSegmentation, None) => Some(torchvision_decoder(path)?.into()),
+            (Self::Smp, Some(path @ ["ResNet", ..])) => {
+                Some(torchvision(path, modules)?.under("encoder"))
+            }
+            (Self::Smp, Some(path)) => Some(timm(path, shape)?.flattened().under("encoder.model")),
+            (Self::Smp, None) => Some(smp(path)?.into()),
             _ => None,
         }
     }
@@ -55,6 +64,7 @@ impl fmt::Display for Family {
             Self::Timm => "timm",
             Self::TimmFeatures => "timm (features only)",
             Self::OfficialConvNeXt => "the official ConvNeXt",
+            Self::TorchvisionSegmentation => "torchvision's segmentation models",
             Self::Smp => "segmentation_models_pytorch",
         })
     }
@@ -102,8 +112,28 @@ impl From<String> for Name {
 pub(super) fn encoder_path<'a>(path: &'a [&'a str]) -> Option<&'a [&'a str]> {
     match path {
         ["encoder", rest @ ..] => Some(rest),
-        ["ConvNeXt" | "ResNet", ..] => Some(path),
+        ["ConvNeXt" | "ResNet" | "Swin" | "MobileNetV3", ..] => Some(path),
         _ => None,
+    }
+}
+
+/// The modules of an encoder: some names count the layers before them.
+pub(super) struct Modules(HashSet<String>);
+
+impl Modules {
+    /// Those on the way to these parameters.
+    pub fn of(slots: &[Slot]) -> Self {
+        let mut modules = HashSet::new();
+        for slot in slots {
+            let path = slot.segments();
+            let path = encoder_path(&path).unwrap_or_default();
+            modules.extend((1..path.len()).map(|n| path[..n].join(".")));
+        }
+        Self(modules)
+    }
+
+    fn has(&self, path: &str) -> bool {
+        self.0.contains(path)
     }
 }
 
@@ -112,7 +142,7 @@ fn at(index: &str, factor: usize, offset: isize) -> Option<usize> {
     (index.parse::<usize>().ok()? * factor).checked_add_signed(offset)
 }
 
-fn torchvision(path: &[&str]) -> Option<Name> {
+fn torchvision(path: &[&str], modules: &Modules) -> Option<Name> {
     Some(match path {
         ["ConvNeXt", "stem", leaf] => format!("features.0.0.{leaf}").into(),
         ["ConvNeXt", "stem_norm", "norm", leaf] => format!("features.0.1.{leaf}").into(),
@@ -137,8 +167,71 @@ fn torchvision(path: &[&str]) -> Option<Name> {
             }
         }
         ["ResNet", rest @ ..] => resnet(rest)?.into(),
+        ["Swin", "stem", leaf] => format!("features.0.0.{leaf}").into(),
+        ["Swin", "stem_norm", leaf] => format!("features.0.2.{leaf}").into(),
+        ["Swin", "stages", i, "merging", rest @ ..] => {
+            format!("features.{}.{}", at(i, 2, 0)?, swin_merging(rest)?).into()
+        }
+        ["Swin", "stages", i, "blocks", j, rest @ ..] => {
+            let block = format!("features.{}.{j}", at(i, 2, 1)?);
+            match rest {
+                ["expand", leaf] => format!("{block}.mlp.0.{leaf}").into(),
+                ["reduce", leaf] => format!("{block}.mlp.3.{leaf}").into(),
+                _ => format!("{block}.{}", swin_block(rest)?).into(),
+            }
+        }
+        ["MobileNetV3", "stem", rest @ ..] => format!("features.0.{}", conv_norm(rest)?).into(),
+        ["MobileNetV3", "blocks", i, rest @ ..] => {
+            let has = |module| modules.has(&format!("MobileNetV3.blocks.{i}.{module}"));
+            let expand = usize::from(has("expand"));
+            let project = expand + 1 + usize::from(has("squeeze"));
+            let block = format!("features.{}.block", at(i, 1, 1)?);
+            match rest {
+                ["expand", rest @ ..] => format!("{block}.0.{}", conv_norm(rest)?).into(),
+                ["depthwise", rest @ ..] => format!("{block}.{expand}.{}", conv_norm(rest)?).into(),
+                ["squeeze", "squeeze", leaf] => format!("{block}.{}.fc1.{leaf}", expand + 1).into(),
+                ["squeeze", "expand", leaf] => format!("{block}.{}.fc2.{leaf}", expand + 1).into(),
+                ["project", rest @ ..] => format!("{block}.{project}.{}", conv_norm(rest)?).into(),
+                _ => return None,
+            }
+        }
+        ["MobileNetV3", "last", rest @ ..] => {
+            let mut blocks = 0..;
+            let absent = |i: &usize| !modules.has(&format!("MobileNetV3.blocks.{i}"));
+            format!("features.{}.{}", blocks.find(absent)? + 1, conv_norm(rest)?).into()
+        }
         _ => return None,
     })
+}
+
+/// A convolution and the normalisation behind it, in a list of both.
+fn conv_norm(path: &[&str]) -> Option<String> {
+    match path {
+        ["conv", leaf] => Some(format!("0.{leaf}")),
+        ["norm", leaf] => Some(format!("1.{leaf}")),
+        _ => None,
+    }
+}
+
+/// torchvision's and timm's.
+fn swin_merging(path: &[&str]) -> Option<String> {
+    match path {
+        ["norm", leaf] => Some(format!("norm.{leaf}")),
+        ["reduce", leaf] => Some(format!("reduction.{leaf}")),
+        _ => None,
+    }
+}
+
+/// torchvision's and timm's, but for the linear layers.
+fn swin_block(path: &[&str]) -> Option<String> {
+    match path {
+        ["attention_norm", leaf] => Some(format!("norm1.{leaf}")),
+        ["attention", "qkv", leaf] => Some(format!("attn.qkv.{leaf}")),
+        ["attention", "project", leaf] => Some(format!("attn.proj.{leaf}")),
+        ["attention", "position_bias"] => Some("attn.relative_position_bias_table".into()),
+        ["mlp_norm", leaf] => Some(format!("norm2.{leaf}")),
+        _ => None,
+    }
 }
 
 /// torchvision's and timm's.
@@ -193,6 +286,19 @@ fn timm(path: &[&str], shape: &[usize]) -> Option<Name> {
             }
         }
         ["ResNet", rest @ ..] => resnet(rest)?.into(),
+        ["Swin", "stem", leaf] => format!("patch_embed.proj.{leaf}").into(),
+        ["Swin", "stem_norm", leaf] => format!("patch_embed.norm.{leaf}").into(),
+        ["Swin", "stages", i, "merging", rest @ ..] => {
+            format!("layers.{i}.downsample.{}", swin_merging(rest)?).into()
+        }
+        ["Swin", "stages", i, "blocks", j, rest @ ..] => {
+            let block = format!("layers.{i}.blocks.{j}");
+            match rest {
+                ["expand", leaf] => format!("{block}.mlp.fc1.{leaf}").into(),
+                ["reduce", leaf] => format!("{block}.mlp.fc2.{leaf}").into(),
+                _ => format!("{block}.{}", swin_block(rest)?).into(),
+            }
+        }
         _ => return None,
     })
 }
@@ -231,7 +337,78 @@ fn official_convnext(path: &[&str]) -> Option<Name> {
     })
 }
 
+/// Decoders and heads of torchvision's DeepLabV3 and FCN.
+fn torchvision_decoder(path: &[&str]) -> Option<String> {
+    Some(match path {
+        ["decoder", "DeepLabV3", "aspp", rest @ ..] => format!("classifier.0.{}", aspp(rest)?),
+        ["decoder", "DeepLabV3", "conv", "conv", leaf] => format!("classifier.1.{leaf}"),
+        ["decoder", "DeepLabV3", "conv", "norm", leaf] => format!("classifier.2.{leaf}"),
+        ["decoder", "Fcn", "conv", rest @ ..] => format!("classifier.{}", conv_norm(rest)?),
+        ["head", leaf] => format!("classifier.4.{leaf}"),
+        _ => return None,
+    })
+}
+
 /// Decoders and heads of segmentation_models_pytorch.
-fn smp(_path: &[&str]) -> Option<Name> {
-    None
+fn smp(path: &[&str]) -> Option<String> {
+    Some(match path {
+        ["decoder", "DeepLabV3Plus", rest @ ..] => match rest {
+            ["aspp", rest @ ..] => format!("decoder.aspp.0.{}", aspp(rest)?),
+            ["after_aspp", "Separable", rest @ ..] => match rest {
+                ["pointwise", "norm", leaf] => format!("decoder.aspp.2.{leaf}"),
+                _ => format!("decoder.aspp.1.{}", separable(rest)?),
+            },
+            ["low", rest @ ..] => format!("decoder.block1.{}", conv_norm(rest)?),
+            ["fuse", "0", "Separable", rest @ ..] => match rest {
+                ["pointwise", "norm", leaf] => format!("decoder.block2.1.{leaf}"),
+                _ => format!("decoder.block2.0.{}", separable(rest)?),
+            },
+            _ => return None,
+        },
+        ["decoder", "DeepLabV3", "aspp", rest @ ..] => format!("decoder.aspp.{}", aspp(rest)?),
+        ["decoder", "DeepLabV3", "conv", "conv", leaf] => format!("decoder.conv.{leaf}"),
+        ["decoder", "DeepLabV3", "conv", "norm", leaf] => format!("decoder.bn.{leaf}"),
+        ["decoder", "PspNet", "branches", i, rest @ ..] => {
+            format!("decoder.psp.blocks.{i}.pool.1.{}", conv_norm(rest)?)
+        }
+        ["decoder", "PspNet", "project", rest @ ..] => format!("decoder.conv.{}", conv_norm(rest)?),
+        ["decoder", "UNet", "steps", i, "first", rest @ ..] => {
+            format!("decoder.blocks.{i}.conv1.{}", conv_norm(rest)?)
+        }
+        ["decoder", "UNet", "steps", i, "second", rest @ ..] => {
+            format!("decoder.blocks.{i}.conv2.{}", conv_norm(rest)?)
+        }
+        ["head", leaf] => format!("segmentation_head.0.{leaf}"),
+        _ => return None,
+    })
+}
+
+/// The pyramid of torchvision and segmentation_models_pytorch.
+fn aspp(path: &[&str]) -> Option<String> {
+    Some(match path {
+        // The forms of other publications have a bias here.
+        [.., "conv", "bias"] => return None,
+        ["pointwise", rest @ ..] => format!("convs.0.{}", conv_norm(rest)?),
+        ["dilated", k, form, rest @ ..] => {
+            let branch = format!("convs.{}", at(k, 1, 1)?);
+            match (*form, rest) {
+                ("Full", _) => format!("{branch}.{}", conv_norm(rest)?),
+                (_, ["pointwise", "norm", leaf]) => format!("{branch}.1.{leaf}"),
+                _ => format!("{branch}.0.{}", separable(rest)?),
+            }
+        }
+        ["pool", "conv", leaf] => format!("convs.4.1.{leaf}"),
+        ["pool", "norm", leaf] => format!("convs.4.2.{leaf}"),
+        ["project", rest @ ..] => format!("project.{}", conv_norm(rest)?),
+        _ => return None,
+    })
+}
+
+/// The two convolutions of a separable one without a normalisation in between.
+fn separable(path: &[&str]) -> Option<String> {
+    match path {
+        ["depthwise", "conv", leaf] => Some(format!("0.{leaf}")),
+        ["pointwise", "conv", leaf] => Some(format!("1.{leaf}")),
+        _ => None,
+    }
 }

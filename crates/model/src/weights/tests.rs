@@ -106,7 +106,23 @@ fn encoder(name: EncoderName, channels: usize) -> Encoder {
 }
 
 /// The encoder of that name, those in `state_dicts.json`, and whose names that has.
-const ENCODERS: [(EncoderName, &str, Family); 9] = [
+const ENCODERS: [(EncoderName, &str, Family); 13] = [
+    (
+        EncoderName::SwinT,
+        "torchvision swin_t",
+        Family::Torchvision,
+    ),
+    (EncoderName::SwinT, "timm swin_t", Family::Timm),
+    (
+        EncoderName::MobileNetV3Small,
+        "torchvision mobilenet_v3_small",
+        Family::Torchvision,
+    ),
+    (
+        EncoderName::MobileNetV3Large,
+        "torchvision mobilenet_v3_large",
+        Family::Torchvision,
+    ),
     (
         EncoderName::ResNet50,
         "torchvision resnet50",
@@ -172,7 +188,13 @@ fn encoders_give_what_their_originals_give() {
                 "{name}: {skipped}"
             );
         }
-        golden.check(name, encoder.forward(input([1, 3, 96, 64])));
+        let swin = name.contains("swin");
+        let size = if swin {
+            [1, 3, 224, 448]
+        } else {
+            [1, 3, 96, 64]
+        };
+        golden.check(name, encoder.forward(input(size)));
     }
 }
 
@@ -317,11 +339,22 @@ fn exports_have_every_name_and_shape_of_the_original() {
             "timm features convnext_atto",
             Format::Timm,
         ),
+        (
+            EncoderName::SwinT,
+            "torchvision swin_t",
+            Format::Torchvision,
+        ),
+        (
+            EncoderName::MobileNetV3Small,
+            "torchvision mobilenet_v3_small",
+            Format::Torchvision,
+        ),
     ] {
         let golden = golden(name);
         let model = encoder(encoder_name, 3);
         export(&model, format, &out).unwrap();
-        let classifier = |name: &str| name.starts_with("fc.") || name.starts_with("classifier.");
+        let head = ["fc.", "classifier.", "head.", "norm."];
+        let classifier = |name: &str| head.iter().any(|head| name.starts_with(head));
         let expected: HashMap<_, _> = golden
             .state
             .into_iter()
@@ -399,6 +432,12 @@ fn exports_load_in_pytorch_as_the_printed_code_says() {
         ("deeplabv3plus_keras-resnet18", Format::Timm),
         ("deeplabv3plus-resnet50", Format::Torchvision),
         ("deeplabv3plus_keras-convnext_tiny", Format::Torchvision),
+        ("deeplabv3plus_keras-convnext_xtiny", Format::Timm),
+        ("deeplabv3plus-swin_t", Format::Torchvision),
+        (
+            "deeplabv3plus_keras-mobilenet_v3_small",
+            Format::Torchvision,
+        ),
     ] {
         let config = SegmenterConfig {
             decoder_channels: Some(16),

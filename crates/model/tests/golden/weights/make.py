@@ -107,11 +107,20 @@ def maps_of(net, y):
             y = layer(y)
             maps.append(y)
         return maps
-    y, maps = y, []
+    maps = []
+    if isinstance(net, torchvision.models.MobileNetV3):
+        for layer in net.features:
+            # The last map of every resolution, before the block that halves it.
+            if maps and layer(y).shape[2:] == y.shape[2:] or y.shape[1] == 3:
+                maps[len(maps) - 1 :] = [layer(y)]
+            else:
+                maps.append(layer(y))
+            y = maps[-1]
+        return maps
     for i, layer in enumerate(net.features):
         y = layer(y)
         if i % 2:
-            maps.append(y)
+            maps.append(y.permute(0, 3, 1, 2) if isinstance(net, torchvision.models.SwinTransformer) else y)
     return maps
 
 
@@ -126,7 +135,7 @@ def keep(name, net, outputs):
 
 
 with torch.no_grad():
-    PICTURE = x(1, 3, 96, 64)
+    PICTURE, WIDE = x(1, 3, 96, 64), x(1, 3, 224, 448)
     tiny = dict(depths=(3, 3, 9, 3), dims=(96, 192, 384, 768))
     size = dict(depths=(1, 1, 2, 1), dims=(6, 8, 10, 12))
     for name, net in {
@@ -139,9 +148,13 @@ with torch.no_grad():
         "official convnext_tiny": OfficialConvNeXt("convnext_tiny", **tiny),
         "timm convnextv2_atto": timm.create_model("convnextv2_atto", num_classes=0),
         "official convnextv2_atto": OfficialConvNeXt("convnextv2_atto", (2, 2, 6, 2), (40, 80, 160, 320), v2=True),
+        "torchvision swin_t": torchvision.models.swin_t(weights=None),
+        "timm swin_t": timm.create_model("swin_tiny_patch4_window7_224", img_size=(224, 448)),
+        "torchvision mobilenet_v3_small": torchvision.models.mobilenet_v3_small(weights=None),
+        "torchvision mobilenet_v3_large": torchvision.models.mobilenet_v3_large(weights=None),
         "official narrow": (narrow := OfficialConvNeXt("convnext_tiny", **size, kwargs=size)),
     }.items():
-        keep(name, fill(net), maps_of(net, PICTURE))
+        keep(name, fill(net), maps_of(net, WIDE if "swin" in name else PICTURE))
 
 here = Path(__file__).parent
 torch.save({"model": narrow.state_dict(), "epoch": 300}, here / "narrow.pth")
