@@ -23,6 +23,15 @@ def outputs(model, x):
                 y = layer(y)
                 maps.append(y)
         return maps
+    if kind.startswith("torchvision.models.mobilenet"):
+        maps = []
+        for layer in model.features:
+            y = layer(x)
+            if maps and y.shape[2:] == x.shape[2:]:
+                maps.pop()
+            maps.append(y)
+            x = y
+        return maps
     if kind.startswith("torchvision"):
         maps = []
         for i, layer in enumerate(model.features):
