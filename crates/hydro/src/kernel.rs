@@ -321,7 +321,7 @@ pub(crate) fn velocity(depth: f64, [west, east, north, south]: [f64; 4]) -> [f64
 /// A guess from the exponent bits (error below 3 %), then two steps of the series of (1 - e)^(-1/6), e = 1 - x s⁶, to the
 /// third order.
 #[inline(always)]
-fn inverse_sixth_root(x: f64) -> f64 {
+pub(crate) fn inverse_sixth_root(x: f64) -> f64 {
     // On the upper half of the bits: a sixth of it is a 32-bit product, which every SIMD set has.
     const GUESS: u64 = 0x4a97_0d08;
     let sixth = ((x.to_bits() >> 32) * 0x2aaa_aaab) >> 32;

@@ -26,6 +26,7 @@
 
 mod boundary;
 mod chunks;
+pub mod compat;
 mod config;
 mod domain;
 mod edges;

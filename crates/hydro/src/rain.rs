@@ -99,7 +99,7 @@ impl Rain {
 }
 
 /// Which of `coarse` equal parts of a length holds the centre of part `index` of `fine`.
-fn holder(index: usize, fine: usize, coarse: usize) -> usize {
+pub(crate) fn holder(index: usize, fine: usize, coarse: usize) -> usize {
     (2 * index + 1) * coarse / (2 * fine)
 }
 
