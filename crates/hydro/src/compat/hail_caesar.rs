@@ -10,7 +10,7 @@ use super::routing::{self, GRAVITY, Sides, StepScalars};
 use super::topmodel::{STEP_S, Store};
 use crate::rain::holder;
 use crate::simd::{Vectorised, run_widest};
-use crate::{Domain, Edge, HydroError, Manning, MassBalance};
+use crate::{Domain, Edge, HydroError, Infiltration, MassBalance, Parameter};
 
 /// Depth in m that stays on border cells; the program ignores the setting of this name, `water_depth_erosion_threshold`.
 const EDGE_DEPTH_M: f64 = 0.01;
@@ -62,7 +62,7 @@ pub struct HailCaesar {
     /// Runoff of each rain cell used in the next step, m/s.
     runoff: Vec<f64>,
     base_runoff: f64,
-    /// Cells that take the runoff, and how many of them each rain cell has.
+    /// Cells that take the runoff, and among how many each rain cell shares its own.
     inputs: Vec<usize>,
     zone_inputs: Vec<f64>,
     /// From when (s) which rain falls (m/s for each rain cell); all but the newest lie ahead.
@@ -97,10 +97,12 @@ impl HailCaesar {
         let domain = Domain {
             bed_m,
             cell_size_m,
-            manning: Manning::Uniform(config.manning),
+            manning: Parameter::Uniform(config.manning),
             edge: Edge::FreeOutflow {
                 slope: config.edge_slope,
             },
+            boundaries: Vec::new(),
+            infiltration: Infiltration::None,
         };
         domain.validate()?;
         let bed_m = domain.bed_m;
@@ -339,13 +341,17 @@ impl HailCaesar {
     fn find_inputs(&mut self) {
         self.inputs.clear();
         self.zone_inputs.fill(0.0);
-        for (cell, area) in self.area.iter().enumerate() {
+        let inside = self.bed_m.iter().map(|z| !z.is_nan());
+        for ((cell, area), inside) in self.area.iter().enumerate().zip(inside) {
             let discharge = area * self.base_runoff * 3.0 * self.cell_size_m * self.cell_size_m;
             if discharge > self.config.min_discharge_m3_per_s
                 && discharge < self.config.max_discharge_m3_per_s
             {
-                self.inputs.push(cell);
+                // Cells outside the domain get a share too, and keep nothing of it.
                 self.zone_inputs[self.zone[cell]] += 1.0;
+                if inside {
+                    self.inputs.push(cell);
+                }
             }
         }
     }

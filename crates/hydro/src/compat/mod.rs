@@ -16,6 +16,7 @@
 //!   area passes a threshold that rises and falls by factors of 3 with the runoff. Rain is read up to a minute early, the
 //!   runoff follows it with a lag of half a minute to a minute, and starts at half of its value each minute. The amount is
 //!   counted without the last row and column of the grid, and capped at [`HailCaesarConfig::max_input_m`] a cell and step.
+//! * **Cells outside** the domain take a share of the runoff where their neighbours drain to them, and swallow it.
 //! * **Drainage area** leaves out the highest cells, as many as there are around the border and outside it, less one. Where
 //!   cells of equal height straddle that rank, which of them are left out is decided by GNU's `std::sort`, which is followed.
 //! * **Scan list.** Only cells that had water on or beside them when last looked, every fifth step, are updated, and faces keep

@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn steady_flow_is_mannings_with_the_exponent_of_the_setting() {
-        for h in [0.05, 0.4, 2.0] {
+        for h in [0.05_f64, 0.4, 2.0] {
             let uniform = h.powf(5.0 / 3.0) * 0.001_f64.sqrt() / 0.04;
             assert!((settle(h, 0.001, false, 1.0, 50.0) / uniform - 1.0).abs() < 1e-9);
             // h^3 in place of h^(10/3): the discharge is h^(3/2) √S / n.
