@@ -34,7 +34,8 @@ fn the_published_scheme_gives_the_published_answer() {
     assert!(nash_sutcliffe(&ours.expected, &answer.expected) > 0.999_999_9);
     assert_eq!(peak(&ours.outflow).1, peak(&answer.outflow).1);
     assert_eq!(wet_iou(&ours.depth_m, &answer.depth_m, WET_M), 1.0);
-    assert!(depth_error_m(&ours.depth_m, &answer.depth_m).0 < 1e-5);
+    let [lowest, highest, _] = depth_error_m(&ours.depth_m, &answer.depth_m);
+    assert!(lowest > -1e-5 && highest < 1e-5, "{lowest} {highest}");
     assert!(run.mass_error < 1e-6, "{}", run.mass_error);
 }
 
@@ -43,12 +44,12 @@ fn corrected_friction_slows_the_flood() {
     let Some(case) = load() else { return };
     let answer = &case.answer;
     // h^(10/3) resists more than h^3 in water below a metre: a lower peak, that comes no earlier.
-    let (exponent, runoff) = case.published_scheme(false).unwrap();
-    let ours = case.solver(&runoff).unwrap();
+    let (exponent, water) = case.published_scheme(false).unwrap();
+    let ours = case.solver(&water).unwrap();
     for run in [&exponent, &ours] {
         let (lower, later) = peak(&run.series.outflow);
         let (value, minute) = peak(&answer.outflow);
-        assert!(lower < value && lower > 0.9 * value, "{lower} {value}");
+        assert!(lower < value && lower > 0.8 * value, "{lower} {value}");
         assert!(
             later >= minute && later <= minute + 10.0,
             "{later} {minute}"
@@ -56,7 +57,7 @@ fn corrected_friction_slows_the_flood() {
         assert!(nash_sutcliffe(&run.series.outflow, &answer.outflow) > 0.95);
     }
     assert!(wet_iou(&exponent.series.depth_m, &answer.depth_m, WET_M) > 0.98);
-    assert!(wet_iou(&ours.series.depth_m, &answer.depth_m, WET_M) > 0.85);
+    assert!(wet_iou(&ours.series.depth_m, &answer.depth_m, WET_M) > 0.95);
     assert!(ours.mass_error < 1e-12);
     assert!(
         ours.steps < exponent.steps,

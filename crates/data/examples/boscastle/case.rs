@@ -67,8 +67,8 @@ impl Case {
     }
 
     /// The published scheme with the published settings; `integer_exponent: false` corrects the friction alone. The second
-    /// value is the runoff of each interval in mm/h over the whole grid.
-    pub fn published_scheme(&self, integer_exponent: bool) -> Result<(Run, Vec<f32>)> {
+    /// value is the water that the scheme puts on each cell in each interval, mm/h.
+    pub fn published_scheme(&self, integer_exponent: bool) -> Result<(Run, Vec<Array2<f32>>)> {
         let config = HailCaesarConfig {
             courant: 0.3,
             froude_limit: FROUDE_LIMIT,
@@ -85,12 +85,11 @@ impl Case {
         for (line, rate) in self.rain_mm_per_h.iter().enumerate() {
             simulation.set_rain_mm_per_h(line as f64 * INTERVAL_S, array![[*rate]].view())?;
         }
-        let (mut outflow, mut expected, mut runoff) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut outflow, mut expected, mut water) = (Vec::new(), Vec::new(), Vec::new());
         let mut depth_m = None;
         let mut steps = 0;
         let (mut outflow_m3, mut runoff_m3) = (Line::default(), Line::default());
         let mut excess_m3 = 0.0;
-        let area_m2 = self.bed_m.len() as f64 * self.cell_size_m * self.cell_size_m;
         while outflow.len() < self.answer.outflow.len() {
             let timestep_s = simulation.step();
             steps += 1;
@@ -102,7 +101,7 @@ impl Case {
             if over_s >= 0.0 {
                 outflow.push(outflow_m3.end(rates.0 * over_s) / INTERVAL_S);
                 let mean = runoff_m3.end(rates.1 * over_s) / INTERVAL_S;
-                runoff.push((mean / area_m2 * 3.6e6) as f32);
+                water.push(simulation.input_mm_per_h() * (mean / rates.1) as f32);
                 // The program takes off what lies beyond the interval but does not give it to the next.
                 expected.push(mean - excess_m3 / INTERVAL_S);
                 excess_m3 = rates.1 * over_s;
@@ -120,11 +119,19 @@ impl Case {
             steps,
             mass_error: simulation.mass_balance().relative_error(),
         };
-        Ok((run, runoff))
+        Ok((run, water))
     }
 
-    /// Our solver with the same roughness, edge slope and Froude limit, and this water (mm/h) on every cell.
-    pub fn solver(&self, water_mm_per_h: &[f32]) -> Result<Run> {
+    /// The rain as the same everywhere.
+    pub fn rain(&self) -> Vec<Array2<f32>> {
+        self.rain_mm_per_h
+            .iter()
+            .map(|rate| array![[*rate]])
+            .collect()
+    }
+
+    /// Our solver with the same roughness, edge slope and Froude limit, and this water (mm/h) in each interval.
+    pub fn solver(&self, water_mm_per_h: &[Array2<f32>]) -> Result<Run> {
         let domain = Domain {
             bed_m: self.bed_m.clone(),
             cell_size_m: self.cell_size_m,
@@ -142,12 +149,12 @@ impl Case {
         let mut depth_m = None;
         let mut steps = 0;
         let mut left_m3 = 0.0;
-        for (line, rate) in water_mm_per_h
+        for (line, water) in water_mm_per_h
             .iter()
             .take(self.answer.outflow.len())
             .enumerate()
         {
-            solver.set_rain_mm_per_h(array![[*rate]].view())?;
+            solver.set_rain_mm_per_h(water.view())?;
             steps += solver.advance(INTERVAL_S)?;
             let outflow_m3 = solver.mass_balance().outflow_m3;
             outflow.push((outflow_m3 - left_m3) / INTERVAL_S);
@@ -203,14 +210,15 @@ pub fn wet_iou(ours: &Array2<f64>, theirs: &Array2<f64>, threshold_m: f64) -> f6
     both as f64 / any as f64
 }
 
-/// Largest and root mean square difference of the depths, m.
-pub fn depth_error_m(ours: &Array2<f64>, theirs: &Array2<f64>) -> (f64, f64) {
-    let squares: f64 = ours.iter().zip(theirs).map(|(a, b)| (a - b).powi(2)).sum();
-    let largest = ours
-        .iter()
-        .zip(theirs)
-        .fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()));
-    (largest, (squares / ours.len() as f64).sqrt())
+/// Lowest, highest and root mean square of ours less theirs, m.
+pub fn depth_error_m(ours: &Array2<f64>, theirs: &Array2<f64>) -> [f64; 3] {
+    let errors = ours - theirs;
+    let squares: f64 = errors.iter().map(|error| error.powi(2)).sum();
+    [
+        errors.iter().copied().fold(0.0, f64::min),
+        errors.iter().copied().fold(0.0, f64::max),
+        (squares / errors.len() as f64).sqrt(),
+    ]
 }
 
 /// The largest value and the minute at which its interval ends.

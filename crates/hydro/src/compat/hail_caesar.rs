@@ -8,7 +8,7 @@ use super::HailCaesarConfig;
 use super::drainage;
 use super::routing::{self, GRAVITY, Sides, StepScalars};
 use super::topmodel::{STEP_S, Store};
-use crate::rain::holder;
+use crate::rain::{M_PER_S, holder};
 use crate::simd::{Vectorised, run_widest};
 use crate::{Domain, Edge, HydroError, Infiltration, MassBalance, Parameter};
 
@@ -236,6 +236,19 @@ impl HailCaesar {
             .map(|(j, n)| j * n)
             .sum();
         cells * self.cell_area_m2()
+    }
+
+    /// Where they give it to: what each cell is given in the next step as a rate in mm/h, `[height, width]`; the limit of a step's
+    /// input aside.
+    pub fn input_mm_per_h(&self) -> Array2<f32> {
+        let mut input = Array2::zeros(self.bed_m.dim());
+        let cells = input.as_slice_mut().unwrap_or_default();
+        for &cell in &self.inputs {
+            let zone = self.zone[cell];
+            let rate = self.runoff[zone] * self.zone_cells[zone] / self.zone_inputs[zone];
+            cells[cell] = (rate / M_PER_S) as f32;
+        }
+        input
     }
 
     /// Where the water is. `rain_m3` is the runoff put on the cells, not the rain that fell.
