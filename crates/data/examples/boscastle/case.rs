@@ -122,14 +122,6 @@ impl Case {
         Ok((run, water))
     }
 
-    /// The rain as the same everywhere.
-    pub fn rain(&self) -> Vec<Array2<f32>> {
-        self.rain_mm_per_h
-            .iter()
-            .map(|rate| array![[*rate]])
-            .collect()
-    }
-
     /// Our solver with the same roughness, edge slope and Froude limit, and this water (mm/h) in each interval.
     pub fn solver(&self, water_mm_per_h: &[Array2<f32>]) -> Result<Run> {
         let domain = Domain {

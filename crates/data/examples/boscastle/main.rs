@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
-use ndarray::Array2;
+use ndarray::{Array2, array};
 use pluvial_data::raster::png::{self, ColourMap};
 
 use case::{Case, INTERVAL_S, Result, Run, Series};
@@ -40,7 +40,12 @@ fn main() -> Result<()> {
     let ((published, water), published_s) = timed(|| case.published_scheme(true))?;
     let ((exponent, _), exponent_s) = timed(|| case.published_scheme(false))?;
     let (same_water, same_water_s) = timed(|| case.solver(&water))?;
-    let (rain, rain_s) = timed(|| case.solver(&case.rain()))?;
+    let everywhere: Vec<_> = case
+        .rain_mm_per_h
+        .iter()
+        .map(|rate| array![[*rate]])
+        .collect();
+    let (rain, rain_s) = timed(|| case.solver(&everywhere))?;
     let times_s = [published_s, exponent_s, same_water_s, rain_s];
     let runs = [
         ("published scheme", &published),

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, s};
 
 use super::HailCaesarConfig;
 use super::drainage;
@@ -47,7 +47,7 @@ pub struct HailCaesar {
     south: Array2<f64>,
     /// 1 for cells on the scan list, 0 for others.
     listed: Array2<f64>,
-    /// Running maxima of the depth by column.
+    /// Running maxima of the depth by column, of a pass.
     deepest: Vec<f64>,
     /// Largest depth of the step before, over the cells on the list then.
     max_depth_m: f64,
@@ -298,13 +298,16 @@ impl HailCaesar {
 
     /// Puts the runoff of the step before on the cells that take it.
     fn add_runoff(&mut self, timestep_s: f64) {
+        let shares = (self.runoff.iter().zip(&self.zone_cells)).zip(&self.zone_inputs);
+        let amounts_m: Vec<f64> = shares
+            .map(|((runoff, cells), inputs)| {
+                (runoff * cells / inputs * timestep_s).min(self.config.max_input_m)
+            })
+            .collect();
         let depth_m = self.depth_m.as_slice_mut().unwrap_or_default();
         let mut total_m = 0.0;
         for &cell in &self.inputs {
-            let zone = self.zone[cell];
-            let amount_m =
-                self.runoff[zone] * self.zone_cells[zone] / self.zone_inputs[zone] * timestep_s;
-            let amount_m = amount_m.min(self.config.max_input_m);
+            let amount_m = amounts_m[self.zone[cell]];
             depth_m[cell] += amount_m;
             total_m += amount_m;
         }
@@ -374,12 +377,15 @@ impl HailCaesar {
         let (height, width) = self.depth_m.dim();
         for row in 0..height {
             let rows = row.saturating_sub(1)..(row + 2).min(height);
-            for col in 0..width {
-                let cols = col.saturating_sub(1)..(col + 2).min(width);
-                let wet = rows
-                    .clone()
-                    .any(|row| cols.clone().any(|col| self.depth_m[(row, col)] > 0.0));
-                self.listed[(row, col)] = f64::from(wet);
+            self.deepest.fill(0.0);
+            for depths in self.depth_m.slice(s![rows, ..]).rows() {
+                for (deepest, depth) in self.deepest.iter_mut().zip(depths) {
+                    *deepest = depth.max(*deepest);
+                }
+            }
+            for (col, listed) in self.listed.row_mut(row).iter_mut().enumerate() {
+                let beside = &self.deepest[col.saturating_sub(1)..(col + 2).min(width)];
+                *listed = f64::from(beside.iter().any(|deepest| *deepest > 0.0));
             }
         }
     }
