@@ -48,6 +48,12 @@ impl Place {
         self.west + self.cell_x * self.width as f64
     }
 
+    /// Whether it is a position: a file without one gets its south-western corner at (0, 0) and cells of size 1.
+    fn is_placed(&self) -> bool {
+        self.crs.is_some()
+            || (self.west, self.south(), self.cell_x, self.cell_y) != (0.0, 0.0, 1.0, 1.0)
+    }
+
     /// Whether both are the same cells of the same system; an unknown system may be any.
     pub fn is_same(&self, other: &Self) -> bool {
         let near = |a: f64, b: f64, cell: f64| (a - b).abs() <= SAME * cell;
@@ -69,6 +75,13 @@ impl Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if !self.is_placed() {
+            return write!(
+                f,
+                "{} × {} cells without a position",
+                self.height, self.width
+            );
+        }
         write!(
             f,
             "{} × {} cells of {} × {}, west to east {} … {}, south to north {} … {}, {}",
@@ -130,8 +143,7 @@ impl GeoGrid {
 
     /// Whether it has a position: a file without one gets its south-western corner at (0, 0) and cells of size 1.
     pub fn is_placed(&self) -> bool {
-        self.crs.is_some()
-            || (self.west, self.south(), self.cell_x, self.cell_y) != (0.0, 0.0, 1.0, 1.0)
+        self.place().is_placed()
     }
 
     /// Number of rows.

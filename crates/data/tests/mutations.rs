@@ -14,6 +14,7 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use ndarray::{Array2, Array3};
+use pluvial_data::radar::{JsonLines, OpenOptions, Orientation, RadarFrame, RadarSource, nimrod};
 use pluvial_data::raster::{esri_ascii, geotiff, heightmap_json};
 use pluvial_data::record::example::Example;
 use pluvial_data::record::shard::{decode_sample, encode_sample};
@@ -318,6 +319,81 @@ fn rasters(folder: &Path) -> Vec<Format> {
     ]
 }
 
+fn radar(folder: &Path) -> Vec<Format> {
+    let mut grid = GeoGrid::new(
+        Array2::from_shape_fn((5, 7), |(i, j)| (i * 7 + j) as f32 / 32.0),
+        209_000.0,
+        93_000.0,
+        1000.0,
+    );
+    grid.data[[0, 6]] = f32::NAN;
+    let nimrod = |minutes: i64| {
+        let path = folder.join("frame.dat");
+        let frame = RadarFrame {
+            end_s: Some(1_458_950_400 + 60 * minutes),
+            duration_s: None,
+            rain_mm_per_h: grid.clone(),
+        };
+        nimrod::write(&path, &frame).unwrap();
+        std::fs::read(path).unwrap()
+    };
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, bytes) in [
+        ("uk_201603260005.dat.gz", gzip(&nimrod(5))),
+        ("without a time.dat", nimrod(0)),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        archive
+            .append_data(&mut header, name, bytes.as_slice())
+            .unwrap();
+    }
+    let archive = archive.into_inner().unwrap();
+    let line = br#"{"data":[[0,1.5],[null,2],[3,-1]],"timestamp":"2016-03-26T00:05:00.000Z","timestamps":[null,"2016-03-26T00:05:00.000Z"],"size_full":{"width":20,"height":10},"bounds_full":{"top":1550000,"bottom":1530000,"left":-405000,"right":-395000},"bounds_extract_array":{"start":{"x":7,"y":4},"end":{"x":9,"y":7}}}
+"#;
+    let frames = |source: &mut dyn RadarSource| {
+        while let Some(frame) = source.next_frame()? {
+            let rain = frame.rain_mm_per_h.data;
+            assert!(
+                rain.iter()
+                    .all(|rate| rate.is_nan() || (rate.is_finite() && *rate >= 0.0))
+            );
+        }
+        Ok(())
+    };
+    let opened = move |path: &Path| {
+        frames(pluvial_data::radar::open(path, &OpenOptions::default())?.as_mut())
+    };
+    vec![
+        Format {
+            name: "Nimrod",
+            good: vec![[nimrod(0), nimrod(5)].concat(), gzip(&nimrod(0))],
+            read: through_file(folder, "damaged.dat", opened),
+            most_bytes: 1 << 20,
+        },
+        Format {
+            name: "archive of Nimrod files",
+            good: vec![archive.clone(), gzip(&archive)],
+            read: through_file(folder, "damaged.tar", opened),
+            most_bytes: 1 << 20,
+        },
+        Format {
+            name: "rain table",
+            good: vec![b"0.5 0.5\n1 1\n\n 2.25 2.25\n".to_vec()],
+            read: through_file(folder, "damaged.txt", opened),
+            most_bytes: 1 << 20,
+        },
+        Format {
+            name: "JSON lines of radar",
+            good: vec![line.repeat(2), gzip(line)],
+            read: through_file(folder, "damaged.jsonl", move |path| {
+                frames(&mut JsonLines::open(path, Orientation::Rotated)?)
+            }),
+            most_bytes: 1 << 20,
+        },
+    ]
+}
+
 /// How many of `count` damaged inputs were refused. `started` counts them for whoever watches.
 fn refused(format: &Format, count: usize, started: &AtomicU64) -> usize {
     for good in &format.good {
@@ -362,6 +438,7 @@ fn damaged_input_is_refused_or_read() {
     let folder = tempfile::tempdir().unwrap();
     let mut formats = records(folder.path());
     formats.extend(rasters(folder.path()));
+    formats.extend(radar(folder.path()));
 
     let (started, done) = (
         Arc::new(AtomicU64::new(0)),

@@ -423,6 +423,18 @@ fn origins_types_and_missing_codes_of_nimrod() {
     );
     assert_eq!(grid.data.iter().filter(|v| v.is_nan()).count(), 3);
 
+    // Other projections keep their names, so that they never pass for the National Grid.
+    for (kind, crs) in [(1, "geographic"), (3, "polar stereographic")] {
+        let mut other = composite();
+        other.integer(15, kind);
+        let grid = read_file(&other, &big_endian(&plain));
+        assert_eq!(grid.crs.as_deref(), Some(crs));
+        let mut place = grid.place();
+        place.crs = Some("EPSG:27700".into());
+        let error = grid.resample_to(&place).unwrap_err().to_string();
+        assert!(error.contains("different coordinate systems") && error.contains(crs));
+    }
+
     // An accumulation over 150 seconds, which the last element tells.
     bytes.integer(19, 214);
     bytes.text(355, "mm      ");

@@ -182,7 +182,7 @@ impl RadarSource for Files {
             }
             if let Some(mut archive) = self.archive.take() {
                 if let Some(entry) = archive.entries.next() {
-                    let path = archive.path.join(&entry.name);
+                    let path = archive.shown(&entry);
                     let fields = archive.open(&entry);
                     self.archive = Some(archive);
                     match fields {
@@ -366,6 +366,12 @@ impl Archive {
         let field = Field::read(&mut self.open(entry)?);
         let time = field.ok().flatten().and_then(|f| f.header.validity_time());
         Ok((time.unwrap_or(i64::MIN / 2), i64::MAX))
+    }
+
+    /// An entry's name behind the archive's, for messages; whoever made the archive chose it.
+    fn shown(&self, entry: &Entry) -> PathBuf {
+        let name = entry.name.to_string_lossy();
+        PathBuf::from(format!("{}/{}", self.path.display(), name.escape_debug()))
     }
 
     /// The content of an entry, decompressed.

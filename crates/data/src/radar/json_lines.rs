@@ -138,7 +138,7 @@ impl JsonLines {
             }
             Orientation::Transposed => data.swap_axes(0, 1),
         }
-        let data = data.mapv(|rate| if rate >= 0.0 { rate } else { f32::NAN });
+        data.mapv_inplace(|rate| if rate >= 0.0 { rate } else { f32::NAN });
         let data = data.as_standard_layout().into_owned();
         Ok(RadarFrame {
             end_s: Some(end_s),

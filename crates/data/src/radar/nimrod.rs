@@ -529,18 +529,21 @@ impl Field {
             data.invert_axis(ndarray::Axis(1));
         }
         // Negative values mark what the radar does not see, whatever the header's code for it.
-        let data = data.mapv(|value| {
+        data.mapv_inplace(|value| {
             let rate = value / quantity.divisor / hours;
             if rate >= 0.0 { rate } else { f32::NAN }
         });
         if data.iter().any(|rate| rate.is_infinite()) {
             return Err("an infinite rain rate".into());
         }
+        if !data.is_standard_layout() {
+            data = data.as_standard_layout().into_owned();
+        }
         Ok(RadarFrame {
             end_s: Some(end_s),
             duration_s,
             rain_mm_per_h: GeoGrid {
-                data: data.as_standard_layout().into_owned(),
+                data,
                 west,
                 north,
                 cell_x,
