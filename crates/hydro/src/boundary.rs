@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::Hydrograph;
 use crate::domain::Edge;
 
-/// A part of the domain with water of its own. Where several set the same edge or cell, the last one counts; inflows add up.
+/// A part of the domain with water of its own. Where several set the same edge or level, the last one counts; inflows into
+/// cells add up.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Boundary {
@@ -27,11 +28,11 @@ pub enum Boundary {
         /// Level in m.
         level_m: Hydrograph,
     },
-    /// Water that is let in, in equal parts, over the cells of the place (of a side: those along it).
+    /// Water that is let in, in equal parts: into cells, or over a side, which is a wall otherwise.
     Inflow {
         /// Where.
         place: Place,
-        /// Discharge of all cells together, m³/s, not negative.
+        /// Discharge in all, m³/s, not negative.
         discharge_m3_per_s: Hydrograph,
     },
 }

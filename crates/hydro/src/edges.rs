@@ -30,6 +30,8 @@ pub(crate) enum Outside {
     Free { conveyance: f64 },
     /// Water of the level of boundary `boundary`; Manning's n of the cell.
     Level { boundary: usize, manning: f64 },
+    /// The given inflow of boundary `boundary`.
+    Inflow { boundary: usize },
 }
 
 impl EdgeFace {
@@ -58,6 +60,7 @@ impl EdgeFace {
 
     /// The tentative discharge, m²/s, positive to the east or south.
     ///
+    /// `given` holds the level in m or the inflow in m²/s of each boundary that has one now.
     /// `own` and `inner` are the discharges of this face and of the one across the cell, `across` those of the other two
     /// faces of the cell, all before the step.
     #[inline(always)]
@@ -66,15 +69,16 @@ impl EdgeFace {
         [own, inner]: [f64; 2],
         across: [f64; 2],
         [depth, bed]: [f64; 2],
-        levels: &[Option<f64>],
+        given: &[Option<f64>],
         scalars: &StepScalars,
     ) -> f64 {
         match self.beyond {
             Outside::Free { conveyance } => {
                 self.outward() * kernel::free_outflow(depth, conveyance, scalars)
             }
+            Outside::Inflow { boundary } => -self.outward() * given[boundary].unwrap_or(0.0),
             Outside::Level { boundary, manning } => {
-                let Some(level) = levels[boundary] else {
+                let Some(level) = given[boundary] else {
                     return 0.0;
                 };
                 let ghost = (level - bed).max(0.0);
@@ -159,6 +163,8 @@ pub(crate) struct BoundaryCells {
 pub(crate) enum CellWater {
     Held,
     Inflow,
+    /// Behind the faces over which an inflow comes.
+    Behind,
 }
 
 impl Edges {
@@ -184,7 +190,7 @@ impl Edges {
             }
             let (place, side) = set.place().cells(height, width, inside).map_err(refuse)?;
             match set {
-                Boundary::Inflow { .. } => cells.push(BoundaryCells {
+                Boundary::Inflow { .. } if side.is_none() => cells.push(BoundaryCells {
                     boundary,
                     cells: place,
                     kind: CellWater::Inflow,
@@ -192,7 +198,7 @@ impl Edges {
                 Boundary::Level { .. } if side.is_none() => {
                     held.extend(place.into_iter().map(|cell| (cell, boundary)));
                 }
-                Boundary::Edge { .. } | Boundary::Level { .. } => {
+                Boundary::Edge { .. } | Boundary::Level { .. } | Boundary::Inflow { .. } => {
                     for cell in place {
                         let mut found = false;
                         for at in SIDES {
@@ -211,19 +217,21 @@ impl Edges {
                 }
             }
         }
-        for boundary in 0..domain.boundaries.len() {
-            let mut own: Vec<_> = held
-                .iter()
-                .filter(|(_, owner)| **owner == boundary)
-                .map(|(cell, _)| *cell)
-                .collect();
-            if !own.is_empty() {
-                own.sort_unstable();
-                cells.push(BoundaryCells {
-                    boundary,
-                    cells: own,
-                    kind: CellWater::Held,
-                });
+        let own = |owned: Vec<(&[usize; 2], &usize)>, boundary, kind| {
+            let own = owned.into_iter().filter(|(_, owner)| **owner == boundary);
+            let mut cells: Vec<_> = own.map(|(cell, _)| *cell).collect();
+            cells.sort_unstable();
+            (!cells.is_empty()).then_some(BoundaryCells {
+                boundary,
+                cells,
+                kind,
+            })
+        };
+        for (boundary, set) in domain.boundaries.iter().enumerate() {
+            cells.extend(own(held.iter().collect(), boundary, CellWater::Held));
+            if matches!(set, Boundary::Inflow { .. }) {
+                let behind = faces.iter().map(|((cell, _), owner)| (cell, owner));
+                cells.extend(own(behind.collect(), boundary, CellWater::Behind));
             }
         }
 
@@ -246,13 +254,18 @@ impl Edges {
                     let edge = match boundary.map(|index| (index, &domain.boundaries[index])) {
                         None => Some(domain.edge),
                         Some((_, Boundary::Edge { edge, .. })) => Some(*edge),
-                        Some(_) => None,
+                        Some((_, Boundary::Level { .. } | Boundary::Inflow { .. })) => None,
                     };
                     let beyond = match (edge, boundary) {
                         (Some(Edge::Closed), _) => continue,
                         (Some(Edge::FreeOutflow { slope }), _) => Outside::Free {
                             conveyance: slope.sqrt() / manning(row, col),
                         },
+                        (None, Some(boundary))
+                            if matches!(domain.boundaries[boundary], Boundary::Inflow { .. }) =>
+                        {
+                            Outside::Inflow { boundary }
+                        }
                         (None, Some(boundary)) => {
                             let lowest = &mut lowest_bed_m[boundary];
                             *lowest = lowest.min(domain.bed_m[(row, col)]);

@@ -65,4 +65,10 @@ pub enum HydroError {
         /// What is wrong.
         reason: String,
     },
+    /// A state cannot be continued.
+    #[error("the solver state cannot be continued: {reason}")]
+    State {
+        /// What is wrong.
+        reason: String,
+    },
 }

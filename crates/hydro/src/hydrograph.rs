@@ -101,6 +101,28 @@ impl Hydrograph {
         total
     }
 
+    /// The time from `start_s` on at which the value leaves `threshold` upwards, or is above it; `None` if it never is.
+    pub(crate) fn next_above(&self, threshold: f64, start_s: f64) -> Option<f64> {
+        if self.at(start_s).is_some_and(|value| value > threshold) {
+            return Some(start_s);
+        }
+        let from = self.points.partition_point(|point| point.0 <= start_s);
+        let above = from
+            + self.points[from..]
+                .iter()
+                .position(|point| point.1 > threshold)?;
+        let rising = above
+            .checked_sub(1)
+            .map(|before| (self.points[before], self.points[above]));
+        Some(match rising {
+            Some((a, b)) if a.1 <= threshold && a.0 < b.0 => {
+                let crossing = a.0 + (b.0 - a.0) * ((threshold - a.1) / (b.1 - a.1));
+                crossing.clamp(start_s.max(a.0), b.0)
+            }
+            _ => self.points[above].0,
+        })
+    }
+
     /// The largest value from `start_s` to `end_s`; `None` if the hydrograph has stopped all the while.
     pub(crate) fn largest(&self, start_s: f64, end_s: f64) -> Option<f64> {
         let from = self.points.partition_point(|point| point.0 < start_s);
@@ -144,6 +166,23 @@ mod tests {
             (hold.largest(12.0, 30.0), stop.largest(50.0, 60.0)),
             (Some(5.0), None)
         );
+    }
+
+    #[test]
+    fn water_comes_where_the_value_rises() {
+        let (hold, stop) = (jump(Beyond::Hold), jump(Beyond::Stop));
+        assert_eq!(
+            (hold.next_above(0.5, 0.0), stop.next_above(0.5, 0.0)),
+            (Some(0.0), Some(10.0))
+        );
+        assert_eq!(hold.next_above(2.0, 0.0), Some(15.0));
+        assert_eq!(stop.next_above(4.0, 0.0), Some(20.0));
+        assert_eq!(hold.next_above(1.0, 0.0), Some(10.0));
+        assert_eq!(
+            (hold.next_above(0.5, 41.0), hold.next_above(0.4, 41.0)),
+            (None, Some(41.0))
+        );
+        assert_eq!(stop.next_above(0.0, 41.0), None);
     }
 
     #[test]

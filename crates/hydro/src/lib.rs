@@ -23,6 +23,15 @@
 //! assert!(solver.mass_balance().relative_error() < 1e-12);
 //! # Ok::<(), pluvial_hydro::HydroError>(())
 //! ```
+//!
+//! # Layout of a step, and a GPU
+//!
+//! All that a step reads and writes lies in flat row-major arrays of f64 (bed, depth, discharges to the east and south, rain,
+//! roughness, infiltrated depth) and a bitmap of active chunks of 16 cells; a step is a function from these and a few scalars to
+//! the same arrays, with one reduction, the greatest depth, which sets the next time step. A backend on a GPU would keep the
+//! arrays on the device and implement what `step::step` does, in four kernels one after the other: tentative discharges of all
+//! faces, the share that each cell can give, limited discharges, depths with rain, infiltration and the maximum; edge faces and
+//! boundary cells are short lists of their own. Only the scalars, the lists' levels and the frames asked for would cross the bus.
 
 mod boundary;
 mod chunks;
@@ -40,6 +49,7 @@ mod maxima;
 mod rain;
 mod simd;
 mod solver;
+mod state;
 mod step;
 mod sweep;
 
@@ -52,3 +62,4 @@ pub use infiltration::Infiltration;
 pub use mass::MassBalance;
 pub use maxima::Maxima;
 pub use solver::Solver;
+pub use state::SolverState;

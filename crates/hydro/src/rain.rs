@@ -60,13 +60,11 @@ impl Rain {
                 expected: "finite and not negative",
             });
         }
-        self.total_m_per_s = 0.0;
         let cells = self
             .rate_m_per_s
             .chunks_exact_mut(width)
             .zip(inside.chunks_exact(width));
         for (row, (rates, inside)) in cells.enumerate() {
-            let mut total = 0.0;
             for (col, (rate, &inside)) in rates.iter_mut().zip(inside).enumerate() {
                 *rate = if inside {
                     M_PER_S
@@ -83,8 +81,22 @@ impl Rain {
                 } else {
                     0.0
                 };
-                total += *rate;
             }
+        }
+        self.summarise();
+        Ok(())
+    }
+
+    /// Rain that was set before, in m/s.
+    pub(crate) fn restore(&mut self, rate_m_per_s: Vec<f64>) {
+        self.rate_m_per_s = rate_m_per_s;
+        self.summarise();
+    }
+
+    /// Finds where rain falls and how much in all.
+    fn summarise(&mut self) {
+        self.total_m_per_s = 0.0;
+        for (row, rates) in self.rate_m_per_s.chunks_exact(self.width).enumerate() {
             let bits = self.chunks.row_mut(row);
             bits.fill(0);
             for (chunk, rates) in rates.chunks(CHUNK).enumerate() {
@@ -92,9 +104,8 @@ impl Rain {
                     chunks::mark(bits, chunk);
                 }
             }
-            self.total_m_per_s += total;
+            self.total_m_per_s += rates.iter().sum::<f64>();
         }
-        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::maxima::Maxima;
 use crate::rain::Rain;
 use crate::step::{self, Inputs, MIN_BLOCK_CELLS, Work};
 use crate::sweep::StateRows;
-use crate::{Boundary, HydroError, Hydrograph, MassBalance, SolverConfig};
+use crate::{Boundary, HydroError, Hydrograph, MassBalance, SolverConfig, SolverState};
 
 /// A running simulation.
 ///
@@ -35,8 +35,8 @@ pub struct Solver {
     wet_before: ChunkMap,
     maxima: Option<Maxima>,
     work: Work,
-    /// The level of each boundary that has one now.
-    levels: Vec<Option<f64>>,
+    /// The level in m, or the inflow over a side in m²/s, of each boundary that has one now.
+    given: Vec<Option<f64>>,
     /// What each boundary let in during the last step, m³/s.
     boundary_inflow_m3_per_s: Vec<f64>,
     edge_outflow_m3_per_s: f64,
@@ -91,7 +91,7 @@ impl Solver {
         let mut solver = Self {
             inside,
             cell_size_m: domain.cell_size_m,
-            levels: vec![None; domain.boundaries.len()],
+            given: vec![None; domain.boundaries.len()],
             boundary_inflow_m3_per_s: vec![0.0; domain.boundaries.len()],
             edge_outflow_m3_per_s: 0.0,
             boundaries: domain.boundaries,
@@ -113,6 +113,77 @@ impl Solver {
             ground,
         };
         solver.hold_cells(None);
+        Ok(solver)
+    }
+
+    /// What changes while the solver runs, to be continued by [`resume`](Self::resume).
+    pub fn state(&self) -> SolverState {
+        SolverState {
+            height: self.ground.height,
+            width: self.ground.width,
+            time_s: self.time_s,
+            balance: self.balance,
+            depth_m: self.depth_m.iter().copied().collect(),
+            x_m2_per_s: self.discharge.x.clone(),
+            y_m2_per_s: self.discharge.y.clone(),
+            rain_m_per_s: self.rain.rate_m_per_s.clone(),
+            row_max_depth_m: self.rows.iter().map(|row| row.max_depth_m).collect(),
+            infiltrated_m: self.infiltrated_m.iter().copied().collect(),
+            maxima: self.maxima.clone(),
+        }
+    }
+
+    /// A solver that goes on from a state to the same bits as the one that it was taken from, given the same domain,
+    /// settings, rain to come and times to advance to. The discharges of the last step that
+    /// [`edge_outflow_m3_per_s`](Self::edge_outflow_m3_per_s) and
+    /// [`boundary_inflow_m3_per_s`](Self::boundary_inflow_m3_per_s) give are 0 until the next.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and [`HydroError::State`] for a state of another shape or kind of infiltration, or with numbers
+    /// that no run leaves behind.
+    pub fn resume(
+        domain: Domain,
+        config: SolverConfig,
+        state: SolverState,
+    ) -> Result<Self, HydroError> {
+        let mut solver = Self::new(domain, config)?;
+        let (height, width) = (solver.ground.height, solver.ground.width);
+        let refuse = |reason| Err(HydroError::State { reason });
+        if (state.height, state.width) != (height, width) {
+            return refuse(format!(
+                "it has {} x {} cells, the bed {height} x {width}",
+                state.height, state.width
+            ));
+        }
+        if state.infiltrated_m.len() != solver.infiltrated_m.len() {
+            return refuse(
+                "one of it and the domain has Green-Ampt infiltration, the other has not"
+                    .to_owned(),
+            );
+        }
+        if let Some(what) = state.fault() {
+            return refuse(format!("{what} is negative or not finite"));
+        }
+        let grid = |values, shape| match Array2::from_shape_vec(shape, values) {
+            Ok(grid) => grid,
+            Err(_) => unreachable!("read or cloned with this many cells"),
+        };
+        solver.depth_m = grid(state.depth_m, (height, width));
+        solver.infiltrated_m = grid(state.infiltrated_m, solver.infiltrated_m.dim());
+        solver.discharge = Discharge {
+            x: state.x_m2_per_s,
+            y: state.y_m2_per_s,
+        };
+        solver.rain.restore(state.rain_m_per_s);
+        solver.find_wet();
+        for (row, max_depth_m) in solver.rows.iter_mut().zip(state.row_max_depth_m) {
+            row.max_depth_m = max_depth_m;
+        }
+        solver.wet_before = solver.flowing();
+        solver.maxima = state.maxima;
+        solver.time_s = state.time_s;
+        solver.balance = state.balance;
+        solver.read_levels();
         Ok(solver)
     }
 
@@ -225,11 +296,12 @@ impl Solver {
     fn advance_to(&mut self, end_s: f64) -> u64 {
         let mut steps = 0;
         while self.time_s < end_s {
-            if self.is_idle_until(end_s) {
+            let idle_s = self.idle_until_s(end_s);
+            if idle_s > self.time_s {
                 self.edge_outflow_m3_per_s = 0.0;
                 self.boundary_inflow_m3_per_s.fill(0.0);
-                self.time_s = end_s;
-                break;
+                self.time_s = idle_s;
+                continue;
             }
             let remaining_s = end_s - self.time_s;
             let steps_left = (remaining_s / self.stable_timestep_s()).ceil().max(1.0);
@@ -295,8 +367,8 @@ impl Solver {
         matches!(self.ground.uptake, Uptake::GreenAmpt(_)).then_some(&self.infiltrated_m)
     }
 
-    /// What left the domain over its whole edge during the last step, in m³/s; what levels and free edges let in counts
-    /// negative. The hydrograph of an outlet, if read after every frame.
+    /// What left the domain over its edge during the last step, in m³/s; what came in is not taken off. The hydrograph of an
+    /// outlet, if read after every frame.
     pub fn edge_outflow_m3_per_s(&self) -> f64 {
         self.edge_outflow_m3_per_s
     }
@@ -345,6 +417,25 @@ impl Solver {
         active
     }
 
+    /// Chunks of cells with a discharge other than 0 around them.
+    fn flowing(&self) -> ChunkMap {
+        let (height, width) = (self.ground.height, self.ground.width);
+        let mut flowing = ChunkMap::new(height, width);
+        let (x, y) = (
+            self.discharge_east_m2_per_s(),
+            self.discharge_south_m2_per_s(),
+        );
+        for ((row, face), _) in x.indexed_iter().filter(|(_, q)| **q != 0.0) {
+            flowing.mark(row, face.min(width - 1));
+            flowing.mark(row, face.saturating_sub(1));
+        }
+        for ((face, col), _) in y.indexed_iter().filter(|(_, q)| **q != 0.0) {
+            flowing.mark(face.min(height - 1), col);
+            flowing.mark(face.saturating_sub(1), col);
+        }
+        flowing
+    }
+
     /// Finds the wet chunks and the deepest water of each row.
     fn find_wet(&mut self) {
         let active_depth_m = self.active_depth_m();
@@ -371,7 +462,7 @@ impl Solver {
             .rows
             .iter()
             .fold(0.0, |deepest: f64, row| deepest.max(row.max_depth_m));
-        for (level, bed) in self.levels.iter().zip(&self.ground.edges.lowest_bed_m) {
+        for (level, bed) in self.given.iter().zip(&self.ground.edges.lowest_bed_m) {
             deepest_m = deepest_m.max(level.unwrap_or(f64::NEG_INFINITY) - bed);
         }
         let reach_m = self.config.courant * self.cell_size_m;
@@ -405,7 +496,7 @@ impl Solver {
         self.ground.edges.cells.iter().filter_map(|set| {
             match (set.kind, &self.boundaries[set.boundary]) {
                 (
-                    CellWater::Inflow,
+                    CellWater::Inflow | CellWater::Behind,
                     Boundary::Inflow {
                         discharge_m3_per_s, ..
                     },
@@ -415,26 +506,26 @@ impl Solver {
         })
     }
 
-    /// Whether nothing can happen until then: no water that flows or sinks in, no rain, and none from boundaries.
-    fn is_idle_until(&self, end_s: f64) -> bool {
-        self.rain.total_m_per_s == 0.0
-            && self.wet.is_empty()
-            && self.wet_before.is_empty()
-            && self
-                .boundaries
-                .iter()
-                .zip(&self.ground.edges.lowest_bed_m)
-                .all(|(boundary, lowest_bed_m)| match boundary {
-                    Boundary::Edge { .. } => true,
-                    Boundary::Level { level_m, .. } => level_m
-                        .largest(self.time_s, end_s)
-                        .is_none_or(|level| level <= *lowest_bed_m),
-                    Boundary::Inflow {
-                        discharge_m3_per_s, ..
-                    } => discharge_m3_per_s
-                        .largest(self.time_s, end_s)
-                        .is_none_or(|q| q == 0.0),
-                })
+    /// The time until which nothing can happen, at most `end_s`: with no water that flows or sinks in and no rain, that at which
+    /// a boundary lets water in; else now.
+    fn idle_until_s(&self, end_s: f64) -> f64 {
+        let still =
+            self.rain.total_m_per_s == 0.0 && self.wet.is_empty() && self.wet_before.is_empty();
+        if !still {
+            return self.time_s;
+        }
+        let lowest_beds = &self.ground.edges.lowest_bed_m;
+        self.boundaries
+            .iter()
+            .zip(lowest_beds)
+            .filter_map(|(boundary, lowest_bed_m)| match boundary {
+                Boundary::Edge { .. } => None,
+                Boundary::Level { level_m, .. } => level_m.next_above(*lowest_bed_m, self.time_s),
+                Boundary::Inflow {
+                    discharge_m3_per_s, ..
+                } => discharge_m3_per_s.next_above(0.0, self.time_s),
+            })
+            .fold(end_s, f64::min)
     }
 
     fn step(&mut self, timestep_s: f64) {
@@ -446,11 +537,13 @@ impl Solver {
             dry_depth_m: self.config.dry_depth_m,
         };
         self.read_levels();
+        self.read_inflows(timestep_s);
         self.work.active.set_union(&self.wet, &self.wet_before);
         let edges = &self.ground.edges;
         for face in edges.x.all().iter().chain(edges.y.all()) {
             // Water may come to dry ground here.
-            if matches!(face.beyond, Outside::Level { boundary, .. } if self.levels[boundary].is_some())
+            if matches!(face.beyond, Outside::Level { boundary, .. } | Outside::Inflow { boundary }
+                if self.given[boundary].is_some())
             {
                 self.work.active.mark(face.row, face.col);
             }
@@ -459,7 +552,7 @@ impl Solver {
             ground: &self.ground,
             scalars: &scalars,
             rain: &self.rain,
-            levels: &self.levels,
+            given: &self.given,
             active_depth_m: self.active_depth_m(),
             end_s: self.time_s + timestep_s,
         };
@@ -493,9 +586,27 @@ impl Solver {
 
     /// The levels of the boundaries now.
     fn read_levels(&mut self) {
-        for (level, boundary) in self.levels.iter_mut().zip(&self.boundaries) {
+        for (level, boundary) in self.given.iter_mut().zip(&self.boundaries) {
             if let Boundary::Level { level_m, .. } = boundary {
                 *level = level_m.at(self.time_s);
+            }
+        }
+    }
+
+    /// The inflows over sides during a step from now on.
+    fn read_inflows(&mut self, timestep_s: f64) {
+        for set in &self.ground.edges.cells {
+            if let (
+                CellWater::Behind,
+                Boundary::Inflow {
+                    discharge_m3_per_s, ..
+                },
+            ) = (set.kind, &self.boundaries[set.boundary])
+            {
+                let volume_m3 = discharge_m3_per_s.integral(self.time_s, self.time_s + timestep_s);
+                let faces_m = set.cells.len() as f64 * self.cell_size_m;
+                self.given[set.boundary] =
+                    (volume_m3 > 0.0).then(|| volume_m3 / (timestep_s * faces_m));
             }
         }
     }
@@ -516,7 +627,7 @@ impl Solver {
                 self.boundary_inflow_m3_per_s[boundary] -= outflow;
             }
         }
-        self.edge_outflow_m3_per_s = out - into;
+        self.edge_outflow_m3_per_s = out;
         self.balance.outflow_m3 += out * timestep_s;
         self.balance.inflow_m3 += into * timestep_s;
     }
@@ -525,9 +636,12 @@ impl Solver {
     fn let_in(&mut self, timestep_s: f64) {
         for i in 0..self.ground.edges.cells.len() {
             let set = &self.ground.edges.cells[i];
-            let Boundary::Inflow {
-                discharge_m3_per_s, ..
-            } = &self.boundaries[set.boundary]
+            let (
+                CellWater::Inflow,
+                Boundary::Inflow {
+                    discharge_m3_per_s, ..
+                },
+            ) = (set.kind, &self.boundaries[set.boundary])
             else {
                 continue;
             };
@@ -549,7 +663,7 @@ impl Solver {
         self.read_levels();
         for i in 0..self.ground.edges.cells.len() {
             let BoundaryCells { boundary, kind, .. } = self.ground.edges.cells[i];
-            let (CellWater::Held, Some(level_m)) = (kind, self.levels[boundary]) else {
+            let (CellWater::Held, Some(level_m)) = (kind, self.given[boundary]) else {
                 continue;
             };
             for k in 0..self.ground.edges.cells[i].cells.len() {

@@ -120,7 +120,7 @@ pub(crate) struct Inputs<'a> {
     pub(crate) ground: &'a Ground,
     pub(crate) scalars: &'a StepScalars,
     pub(crate) rain: &'a Rain,
-    pub(crate) levels: &'a [Option<f64>],
+    pub(crate) given: &'a [Option<f64>],
     pub(crate) active_depth_m: f64,
     pub(crate) end_s: f64,
 }
@@ -133,7 +133,7 @@ pub(crate) fn step(inputs: Inputs, state: StateRows, work: &mut Work) {
         ground,
         scalars: inputs.scalars,
         rain: inputs.rain,
-        levels: inputs.levels,
+        given: inputs.given,
         active: &work.active,
         active_depth_m: inputs.active_depth_m,
         end_s: inputs.end_s,

@@ -25,8 +25,8 @@ pub(crate) struct Sweep<'a> {
     pub(crate) ground: &'a Ground,
     pub(crate) scalars: &'a StepScalars,
     pub(crate) rain: &'a Rain,
-    /// Level of each boundary that has one now.
-    pub(crate) levels: &'a [Option<f64>],
+    /// Level in m or inflow in m²/s of each boundary that has one now.
+    pub(crate) given: &'a [Option<f64>],
     /// Chunks that hold water, or did before the last step.
     pub(crate) active: &'a ChunkMap,
     /// Water no deeper takes no part in the next step.
@@ -471,7 +471,7 @@ impl Sweep<'_> {
             discharges,
             across,
             [depth_m, bed_m],
-            self.levels,
+            self.given,
             self.scalars,
         )
     }
