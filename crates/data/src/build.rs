@@ -444,7 +444,7 @@ fn build_event(
         cell_size_m: recipe.grid.cell_size_m,
         manning: Parameter::Uniform(recipe.hydro.manning),
         edge: recipe.hydro.edge,
-        boundaries: Vec::new(),
+        boundaries: recipe.hydro.boundaries.clone(),
         infiltration: recipe.hydro.infiltration.clone(),
     };
     let mut solver = Solver::new(domain, recipe.hydro.solver.clone()).map_err(simulation)?;

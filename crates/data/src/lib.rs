@@ -15,6 +15,7 @@ pub mod recipe;
 pub mod record;
 pub mod rng;
 pub mod sample;
+pub mod simulate;
 pub mod split;
 pub mod stats;
 pub mod terrain;

@@ -10,7 +10,6 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use pluvial_hydro::{Edge, Infiltration, SolverConfig};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -18,6 +17,7 @@ use crate::bng::{self, GridBox};
 use crate::error::{DataError, Result};
 use crate::grid::Place;
 use crate::radar::storms::StormConfig;
+use crate::simulate::GroundConfig;
 use crate::terrain::TerrainConfig;
 
 pub use stream::{StreamArea, StreamRecipe};
@@ -38,9 +38,9 @@ pub struct Recipe {
     pub terrain: Vec<TerrainRecipe>,
     /// Where the rain comes from.
     pub rain: RainRecipe,
-    /// The simulation.
+    /// The simulation of an event, which starts on dry ground.
     #[serde(default)]
-    pub hydro: HydroRecipe,
+    pub hydro: GroundConfig,
     /// What a sample holds.
     #[serde(default)]
     pub sample: SampleRecipe,
@@ -176,32 +176,6 @@ pub enum RainRecipe {
     Storms(StormConfig),
     /// Radar.
     Stream(StreamRecipe),
-}
-
-/// The simulation of an event, which starts on dry ground.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct HydroRecipe {
-    /// Manning's n of the ground, s m^(−1/3). Default 0.05.
-    pub manning: f64,
-    /// What happens at the edge of the terrain. Default free outflow at a slope of 0.002.
-    pub edge: Edge,
-    /// What the ground takes up, as `infiltration.constant.mm_per_h = 2.0`, or `infiltration.green_ampt` with
-    /// `conductivity_mm_per_h`, `suction_head_mm` and `moisture_deficit`. Default `"none"`.
-    pub infiltration: Infiltration,
-    /// Numerical settings.
-    pub solver: SolverConfig,
-}
-
-impl Default for HydroRecipe {
-    fn default() -> Self {
-        Self {
-            manning: 0.05,
-            edge: Edge::FreeOutflow { slope: 0.002 },
-            infiltration: Infiltration::None,
-            solver: SolverConfig::default(),
-        }
-    }
 }
 
 /// What a sample holds and how often one is taken.

@@ -3,6 +3,7 @@
 mod build;
 mod inspect;
 mod rain;
+mod simulate;
 mod source;
 mod splits;
 
@@ -26,6 +27,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Tells what a source of radar frames holds, cuts or regrids it, and writes it in another format.
     Rain(rain::RainArgs),
+    /// Simulates the flood that rain makes on a terrain: depth frames, maxima, hydrographs and pictures.
+    Simulate(simulate::SimulateArgs),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Rain(args) => rain::run(args),
+        Command::Simulate(args) => simulate::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

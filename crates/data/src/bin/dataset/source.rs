@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use pluvial_data::radar::time::parse_time;
 use pluvial_data::radar::{self, OnBadFile, OpenOptions, Orientation, RadarSource};
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub struct SourceFlags {
     /// Ends of the frames of a stream of ESRI ASCII grids, YYYYMMDDhhmm a line.
     #[arg(long, value_name = "FILE")]
@@ -38,7 +38,7 @@ pub struct SourceFlags {
     on_bad_file: BadFile,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum RowOrder {
     /// As on a map.
     NorthUp,
@@ -48,7 +48,7 @@ enum RowOrder {
     Transposed,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum BadFile {
     Stop,
     Skip,
