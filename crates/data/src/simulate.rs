@@ -116,6 +116,15 @@ pub struct Progress {
     pub mass_error: f64,
 }
 
+/// What a simulation calls while it runs.
+#[derive(Clone, Copy)]
+pub struct Hooks<'a> {
+    /// Told where the simulation is, after every rain frame and depth frame.
+    pub progress: &'a dyn Fn(&Progress),
+    /// Asked after every rain frame whether to save the state and stop.
+    pub stop: &'a dyn Fn() -> bool,
+}
+
 /// What a simulation came to: `simulation.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
@@ -201,9 +210,9 @@ pub fn simulate(
     config: &SimulationConfig,
     inputs: &str,
     out: &Path,
-    hooks: (&dyn Fn(&Progress), &dyn Fn() -> bool),
+    hooks: Hooks,
 ) -> Result<Summary> {
-    let (progress, stop) = hooks;
+    let Hooks { progress, stop } = hooks;
     let started = Instant::now();
     let solver_error = |e: HydroError| DataError::Config(format!("simulation: {e}"));
     check(config, terrain)?;

@@ -6,7 +6,9 @@ use std::path::Path;
 use ndarray::{Array2, array};
 use pluvial_data::radar::{RainFrame, RainSource};
 use pluvial_data::raster::open_raster;
-use pluvial_data::simulate::{FrameFormat, GroundConfig, SimulationConfig, Summary, simulate};
+use pluvial_data::simulate::{
+    FrameFormat, GroundConfig, Hooks, SimulationConfig, Summary, simulate,
+};
 use pluvial_data::{GeoGrid, Result};
 use pluvial_hydro::{Edge, Solver};
 
@@ -38,7 +40,7 @@ impl RainSource for Showers {
         Ok((self.0 <= 24).then(|| RainFrame {
             end_s: 300.0 * self.0 as f64,
             rain_mm_per_h: Array2::from_shape_fn((3, 4), |(row, col)| {
-                if (row + 2 * col + self.0) % 5 == 0 {
+                if (row + 2 * col + self.0).is_multiple_of(5) {
                     60.0
                 } else {
                     2.0
@@ -80,7 +82,10 @@ fn run(out: &Path, stop_after: Option<usize>) -> Result<Summary> {
         &config(),
         "showers",
         out,
-        (&|_| {}, &stop),
+        Hooks {
+            progress: &|_| {},
+            stop: &stop,
+        },
     )
 }
 
@@ -216,7 +221,10 @@ fn another_simulation_is_not_written_over() {
         edge: Edge::Closed,
         ..GroundConfig::default()
     };
-    let hooks: (&dyn Fn(&_), &dyn Fn() -> bool) = (&|_| {}, &|| false);
+    let hooks = Hooks {
+        progress: &|_| {},
+        stop: &|| false,
+    };
     let error = simulate(
         &terrain(),
         &ground,

@@ -54,7 +54,11 @@ impl HydrographWriter {
     }
 
     pub(super) fn write(&mut self, solver: &Solver) -> Result<()> {
-        let inflow: f64 = solver.boundary_inflow_m3_per_s().iter().sum();
+        // From +0: an empty sum is −0.
+        let inflow = solver
+            .boundary_inflow_m3_per_s()
+            .iter()
+            .fold(0.0, |a, b| a + b);
         let mut line = format!(
             "{},{:.6},{:.6},{:.3}",
             solver.time_s(),

@@ -14,8 +14,8 @@ use pluvial_data::GeoGrid;
 use pluvial_data::radar::{EventConfig, Events, MissingCells, RainFrame, RainSource, Region};
 use pluvial_data::raster::open_raster;
 use pluvial_data::simulate::{
-    FrameFormat, GroundConfig, Progress, Quantity, SimulationConfig, Summary, WET_DEPTH_M, animate,
-    simulate,
+    FrameFormat, GroundConfig, Hooks, Progress, Quantity, SimulationConfig, Summary, WET_DEPTH_M,
+    animate, simulate,
 };
 use pluvial_hydro::{Edge, Infiltration};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -165,9 +165,10 @@ pub fn run(args: SimulateArgs) -> Result<()> {
         "{} {:?} {} {}",
         args.rain, args.source, args.rain_factor, args.rain_every
     );
-    let hooks: (&dyn Fn(&Progress), &dyn Fn() -> bool) = (&|progress| bar.show(progress), &|| {
-        stop.load(Ordering::Relaxed)
-    });
+    let hooks = Hooks {
+        progress: &|progress| bar.show(progress),
+        stop: &|| stop.load(Ordering::Relaxed),
+    };
     let summary = simulate(
         &terrain,
         &ground,
