@@ -1,22 +1,26 @@
 //! A recipe → a dataset: rain → simulation → windows → samples → one shard per event, in parallel over the events.
 //!
 //! An event streams: memory holds the rain of the longest window and the state of the simulation, never the event.
-//! A build that was stopped goes on where it was: finished shards of the same recipe are kept.
+//! A build that was stopped goes on where it was: finished shards of the same recipe are kept. Several machines can build a
+//! part each ([`build_part`]); [`merge`] joins the parts to what one machine makes in one go, to the byte.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use ndarray::{Array2, Array3, ArrayView2, Axis, Zip};
+use ndarray::{Array2, ArrayView2};
 use pluvial_hydro::{Domain, HydroError, Parameter, Solver};
 use rand::Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::atomic::write_file;
 use crate::error::{DataError, Result};
+use crate::file::{copy_or_link, read_json, sha256_of_file, write_json};
 use crate::grid::{GeoGrid, Place};
 use crate::manifest::{Catchment, Manifest, ShardInfo};
+use crate::pool::{RainWindow, frames_in};
 use crate::radar::storms::{StormConfig, SyntheticStorm};
 use crate::radar::{self, EventConfig, Events, RainFrame, RainSource, Region, Window};
 use crate::raster;
@@ -26,15 +30,16 @@ use crate::recipe::{
 use crate::record::{Metadata, ShardWriter};
 use crate::rng;
 use crate::sample::Sample;
+use crate::split::{self, Contents};
 
-/// Folder inside a dataset's folder that tells which shards of an unfinished build are done.
-const PARTS: &str = ".parts";
+/// Folder inside a dataset's folder that tells which shards of an unfinished build, or of a part of one, are done.
+pub(crate) const UNFINISHED: &str = ".parts";
+/// The file in it that says which build this is.
+const PLAN: &str = "plan.json";
 /// Depth in metres from which a cell counts as wet in the report.
 pub const WET_DEPTH_M: f64 = 0.1;
 /// Depths are stored as multiples of this, 0.12 mm: a flood model's depth is not known better, and shards shrink by a third.
 const DEPTH_STEP_M: f64 = 1.0 / 8192.0;
-/// Rain rate in mm/h that is stored as 1.
-const FULL_SCALE_MM_PER_H: f32 = 100.0;
 
 /// Told after every event, from any thread.
 pub type Progress<'a> = dyn Fn(&EventDone) + Sync + 'a;
@@ -76,119 +81,339 @@ impl SplitReport {
     }
 }
 
+/// Every `of`-th event of a recipe, beginning with number `number`, counted from 1: what one of several machines builds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartOf {
+    number: usize,
+    of: usize,
+}
+
+impl PartOf {
+    /// The whole recipe.
+    pub const ALL: Self = Self { number: 1, of: 1 };
+
+    fn holds(self, event: usize) -> bool {
+        event % self.of + 1 == self.number
+    }
+}
+
+impl FromStr for PartOf {
+    type Err = String;
+
+    /// Reads `K/N` with 1 ≤ K ≤ N.
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let (number, of) = text.split_once('/').ok_or("must be K/N, such as 3/8")?;
+        let count = |text: &str| {
+            text.trim()
+                .parse()
+                .map_err(|_| format!("'{text}' is no count"))
+        };
+        let (number, of): (usize, usize) = (count(number)?, count(of)?);
+        if (1..=of).contains(&number) {
+            Ok(Self { number, of })
+        } else {
+            Err(format!("part {number} of {of}: parts are numbered from 1"))
+        }
+    }
+}
+
+impl Display for PartOf {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.number, self.of)
+    }
+}
+
+/// What stands in `.parts/plan.json`: the build that the folder belongs to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Plan {
+    part: PartOf,
+    /// Number of events of the whole recipe.
+    events: usize,
+    /// The dataset's manifest without its shards.
+    manifest: Manifest,
+}
+
 /// What stands in `.parts/N.json`: a finished shard.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Part {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct DoneShard {
     info: ShardInfo,
     bytes: u64,
+    sha256: String,
     wet_cells: u64,
     cells: u64,
+    /// [`Sample::content_hash`] of every sample that is not dry.
+    contents: Vec<u64>,
 }
 
 /// Builds the dataset of `recipe` in `folder`; `None` where it already stands there.
 ///
 /// # Errors
-/// What reading terrain and rain, simulating and writing meet; a folder that holds anything else.
+/// What reading terrain and rain, simulating and writing meet; a folder that holds anything else; splits that would leak.
 pub fn build(
     recipe: &BoundRecipe,
     folder: &Path,
     progress: &Progress,
 ) -> Result<Option<BTreeMap<String, SplitReport>>> {
-    let manifest_path = folder.join(Manifest::FILE);
-    if manifest_path.exists() {
-        let manifest = Manifest::read(folder)?;
-        return if manifest.recipe_sha256 == recipe.sha256 {
-            Ok(None)
-        } else {
-            Err(DataError::format(
-                &manifest_path,
-                "the folder holds a dataset of another recipe",
-            ))
-        };
+    if stands(folder, &recipe.sha256)? {
+        return Ok(None);
     }
-    let parts = folder.join(PARTS);
-    prepare(folder, &parts, &recipe.sha256)?;
+    let (plan, done) = build_shards(recipe, folder, PartOf::ALL, progress)?;
+    finish(folder, plan, done).map(Some)
+}
 
+/// Builds a part of the dataset of `recipe` in `folder`, for [`merge`].
+///
+/// # Errors
+/// As [`build`].
+pub fn build_part(
+    recipe: &BoundRecipe,
+    folder: &Path,
+    part: PartOf,
+    progress: &Progress,
+) -> Result<BTreeMap<String, SplitReport>> {
+    let (_, done) = build_shards(recipe, folder, part, progress)?;
+    Ok(report(&done))
+}
+
+/// Joins parts that [`build_part`] made to the dataset in `folder`, the same to the byte as [`build`] makes in one go; `None`
+/// where it already stands there. The parts stay; shards are linked where the file system can, copied where it cannot.
+///
+/// # Errors
+/// When the parts belong to different recipes or versions, events are missing, or a shard is not as its part left it.
+pub fn merge(parts: &[PathBuf], folder: &Path) -> Result<Option<BTreeMap<String, SplitReport>>> {
+    let mut plans = Vec::with_capacity(parts.len());
+    for part in parts {
+        let path = part.join(UNFINISHED).join(PLAN);
+        if !path.exists() {
+            return Err(DataError::format(
+                part,
+                "is no part of a build (`dataset build --part K/N`)",
+            ));
+        }
+        plans.push(read_json::<Plan>(&path)?);
+    }
+    let Some(first) = plans.first() else {
+        return Err(DataError::Config("there are no parts to merge".into()));
+    };
+    let plan = Plan {
+        part: PartOf::ALL,
+        ..first.clone()
+    };
+    for (part, other) in parts.iter().zip(&plans) {
+        if (other.events, &other.manifest) != (plan.events, &plan.manifest) {
+            let first = parts[0].display();
+            return Err(DataError::format(
+                part,
+                format!("belongs to another recipe or version than '{first}'"),
+            ));
+        }
+    }
+    if stands(folder, &plan.manifest.recipe_sha256)? {
+        return Ok(None);
+    }
+
+    let mut found: Vec<Option<(&PathBuf, DoneShard)>> = (0..plan.events).map(|_| None).collect();
+    for (part, other) in parts.iter().zip(&plans) {
+        for (index, found) in found.iter_mut().enumerate() {
+            if other.part.holds(index)
+                && let Some(done) = read_done(&done_path(part, index), part)
+            {
+                *found = Some((part, done));
+            }
+        }
+    }
+    let missing: Vec<usize> = (0..plan.events)
+        .filter(|&index| found[index].is_none())
+        .collect();
+    if let Some(index) = missing.first() {
+        return Err(DataError::Config(format!(
+            "the parts hold {} of {} events; the first missing one is number {index}, which is in part {}",
+            plan.events - missing.len(),
+            plan.events,
+            PartOf {
+                number: index % first.part.of + 1,
+                ..first.part
+            }
+        )));
+    }
+
+    prepare(folder, &plan)?;
+    let heightmaps = plan
+        .manifest
+        .catchments
+        .iter()
+        .filter_map(|c| c.heightmap.as_deref());
+    for file in heightmaps.chain([Metadata::FILE]) {
+        copy_or_link(&parts[0].join(file), &folder.join(file))?;
+    }
+    let mut done = Vec::with_capacity(plan.events);
+    for (index, (part, shard)) in found.into_iter().flatten().enumerate() {
+        let path = part.join(&shard.info.file);
+        if sha256_of_file(&path)? != shard.sha256 {
+            return Err(DataError::format(&path, "is not as its part left it"));
+        }
+        copy_or_link(&path, &folder.join(&shard.info.file))?;
+        write_json(&done_path(folder, index), &shard)?;
+        done.push(shard);
+    }
+    finish(folder, plan, done).map(Some)
+}
+
+/// Whether the dataset of the recipe with this hash stands in `folder`.
+fn stands(folder: &Path, recipe_sha256: &str) -> Result<bool> {
+    let path = folder.join(Manifest::FILE);
+    if !path.exists() {
+        return Ok(false);
+    }
+    if Manifest::read(folder)?.recipe_sha256 != recipe_sha256 {
+        return Err(DataError::format(
+            &path,
+            "the folder holds a dataset of another recipe",
+        ));
+    }
+    // What a build leaves that was stopped at its very end.
+    let unfinished = folder.join(UNFINISHED);
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished).map_err(|e| DataError::io("remove", &unfinished, e))?;
+    }
+    Ok(true)
+}
+
+/// Builds the shards of a part that are not there yet; all of them in the order of their events.
+fn build_shards(
+    recipe: &BoundRecipe,
+    folder: &Path,
+    part: PartOf,
+    progress: &Progress,
+) -> Result<(Plan, Vec<DoneShard>)> {
     let settings = &recipe.recipe;
     let events = settings.events()?;
+    let catchments = settings.terrain.iter().map(|terrain| Catchment {
+        name: terrain.name.clone(),
+        heightmap: Some(format!("heightmaps/{}.json.gz", terrain.name)),
+    });
+    let plan = Plan {
+        part,
+        events: events.len(),
+        manifest: Manifest {
+            format: Manifest::FORMAT,
+            recipe: recipe.text.clone(),
+            recipe_sha256: recipe.sha256.clone(),
+            seed: settings.seed,
+            pluvial_version: env!("CARGO_PKG_VERSION").into(),
+            cell_size_m: Some(settings.grid.cell_size_m),
+            frame_s: Some(settings.grid.frame_s),
+            pattern: Some(settings.sample.pattern.clone()),
+            water_offset: Some(settings.sample.water_offset),
+            total_hours: settings.sample.total_hours.clone(),
+            catchments: catchments.collect(),
+            ..Manifest::default()
+        },
+    };
+    let own: Vec<(usize, &Event)> = events
+        .iter()
+        .enumerate()
+        .filter(|&(index, _)| part.holds(index))
+        .collect();
+    if own.is_empty() {
+        return Err(DataError::Config(format!(
+            "part {part} is empty: the recipe has {} events",
+            events.len()
+        )));
+    }
+    prepare(folder, &plan)?;
     let metadata = metadata(settings);
     metadata.write(folder)?;
     let heightmaps = folder.join("heightmaps");
     fs::create_dir_all(&heightmaps).map_err(|e| DataError::io("create", &heightmaps, e))?;
     let mut beds = Vec::new();
-    let mut catchments = Vec::new();
-    for terrain in &settings.terrain {
+    for (terrain, catchment) in settings.terrain.iter().zip(&plan.manifest.catchments) {
         let bed = make_terrain(settings, terrain)?;
-        let heightmap = format!("heightmaps/{}.json.gz", terrain.name);
-        raster::heightmap_json::write(&folder.join(&heightmap), bed.mapv(|z| z as f32).view())?;
-        catchments.push(Catchment {
-            name: terrain.name.clone(),
-            heightmap,
-        });
+        if let Some(file) = &catchment.heightmap {
+            raster::heightmap_json::write(&folder.join(file), bed.mapv(|z| z as f32).view())?;
+        }
         beds.push(bed);
     }
 
-    let finished: Vec<Part> = events
+    let done = own
         .par_iter()
-        .enumerate()
-        .map(|(index, event)| {
-            let part_path = parts.join(format!("{index}.json"));
-            let kept = read_part(&part_path, folder);
-            let part = match &kept {
-                Some(part) => part.clone(),
+        .map(|&(index, event)| {
+            let path = done_path(folder, index);
+            let kept = read_done(&path, folder);
+            let done = match &kept {
+                Some(done) => done.clone(),
                 None => {
-                    let part = build_event(
-                        settings,
-                        event,
-                        &beds[event.terrain],
-                        &metadata,
-                        folder,
-                        index,
-                    )?;
-                    let text = serde_json::to_vec(&part)
-                        .map_err(|e| DataError::format(&part_path, e.to_string()))?;
-                    write_file(&part_path, &text)?;
-                    part
+                    let bed = &beds[event.terrain];
+                    let done = build_event(settings, event, bed, &metadata, folder, index)?;
+                    write_json(&path, &done)?;
+                    done
                 }
             };
             progress(&EventDone {
-                event: part.info.event.clone(),
-                split: part.info.split.clone(),
-                samples: part.info.times_s.len(),
-                wet_share: part.wet_cells as f64 / part.cells as f64,
-                events: events.len(),
+                event: event_name(settings, event),
+                split: event.split.name().into(),
+                samples: done.info.times_s.len(),
+                wet_share: done.wet_cells as f64 / done.cells as f64,
+                events: own.len(),
                 kept: kept.is_some(),
             });
-            Ok(part)
+            Ok(done)
         })
         .collect::<Result<_>>()?;
+    Ok((plan, done))
+}
 
-    let mut report = BTreeMap::<String, SplitReport>::new();
-    for part in &finished {
-        let split = report.entry(part.info.split.clone()).or_default();
-        split.events += 1;
-        split.samples += part.info.times_s.len();
-        split.wet_cells += part.wet_cells;
-        split.cells += part.cells;
+/// Writes the manifest: it comes last, so that a folder with a manifest is a whole dataset.
+fn finish(
+    folder: &Path,
+    plan: Plan,
+    done: Vec<DoneShard>,
+) -> Result<BTreeMap<String, SplitReport>> {
+    let report = report(&done);
+    let mut manifest = plan.manifest;
+    let heightmaps = manifest
+        .catchments
+        .iter()
+        .filter_map(|c| c.heightmap.clone());
+    for file in heightmaps
+        .chain([Metadata::FILE.into()])
+        .collect::<Vec<_>>()
+    {
+        let sum = sha256_of_file(&folder.join(&file))?;
+        manifest.sha256.insert(file, sum);
     }
-    // The manifest comes last: a folder with a manifest is a whole dataset.
-    let manifest = Manifest {
-        format: Manifest::FORMAT,
-        recipe: recipe.text.clone(),
-        recipe_sha256: recipe.sha256.clone(),
-        seed: settings.seed,
-        pluvial_version: env!("CARGO_PKG_VERSION").into(),
-        cell_size_m: settings.grid.cell_size_m,
-        frame_s: settings.grid.frame_s,
-        pattern: settings.sample.pattern.clone(),
-        water_offset: settings.sample.water_offset,
-        total_hours: settings.sample.total_hours.clone(),
-        catchments,
-        shards: finished.into_iter().map(|part| part.info).collect(),
-    };
+    let mut contents = Contents::default();
+    for (shard, done) in done.into_iter().enumerate() {
+        for content in done.contents {
+            contents.add(content, shard);
+        }
+        manifest.sha256.insert(done.info.file.clone(), done.sha256);
+        manifest.shards.push(done.info);
+    }
+    if let Some(leak) = split::leaks(&manifest)
+        .into_iter()
+        .chain(contents.leaks(&manifest))
+        .next()
+    {
+        return Err(DataError::format(folder, format!("splits leak: {leak}")));
+    }
     manifest.write(folder)?;
-    fs::remove_dir_all(&parts).map_err(|e| DataError::io("remove", &parts, e))?;
-    Ok(Some(report))
+    let unfinished = folder.join(UNFINISHED);
+    fs::remove_dir_all(&unfinished).map_err(|e| DataError::io("remove", &unfinished, e))?;
+    Ok(report)
+}
+
+fn report(done: &[DoneShard]) -> BTreeMap<String, SplitReport> {
+    let mut report = BTreeMap::<String, SplitReport>::new();
+    for shard in done {
+        let split = shard.info.split.clone().unwrap_or_default();
+        let split = report.entry(split).or_default();
+        split.events += 1;
+        split.samples += shard.info.times_s.len();
+        split.wet_cells += shard.wet_cells;
+        split.cells += shard.cells;
+    }
+    report
 }
 
 /// The folder of the recipe's dataset under `root`, built there if it does not stand there yet.
@@ -201,29 +426,40 @@ pub fn build_cached(recipe: &BoundRecipe, root: &Path, progress: &Progress) -> R
     Ok(folder)
 }
 
-/// Makes `folder` ready for the recipe with this hash; refuses one that holds anything but an unfinished build of it.
-fn prepare(folder: &Path, parts: &Path, sha256: &str) -> Result<()> {
-    let marker = parts.join("recipe_sha256");
-    if fs::read_to_string(&marker).is_ok_and(|found| found == sha256) {
-        return Ok(());
+/// Makes `folder` ready for `plan`; refuses one that holds anything but an unfinished build of it.
+fn prepare(folder: &Path, plan: &Plan) -> Result<()> {
+    let unfinished = folder.join(UNFINISHED);
+    let marker = unfinished.join(PLAN);
+    if marker.exists() {
+        return match read_json::<Plan>(&marker)? == *plan {
+            true => Ok(()),
+            false => Err(DataError::format(
+                folder,
+                "holds a build of another recipe, part or version",
+            )),
+        };
     }
     fs::create_dir_all(folder).map_err(|e| DataError::io("create", folder, e))?;
     let mut entries = fs::read_dir(folder).map_err(|e| DataError::io("read", folder, e))?;
     if entries.next().is_some() {
         return Err(DataError::format(
             folder,
-            "the folder is not empty and holds no unfinished build of this recipe",
+            "the folder is not empty and holds no unfinished build",
         ));
     }
-    fs::create_dir_all(parts).map_err(|e| DataError::io("create", parts, e))?;
-    write_file(&marker, sha256.as_bytes())
+    fs::create_dir_all(&unfinished).map_err(|e| DataError::io("create", &unfinished, e))?;
+    write_json(&marker, plan)
+}
+
+fn done_path(folder: &Path, index: usize) -> PathBuf {
+    folder.join(UNFINISHED).join(format!("{index}.json"))
 }
 
 /// The finished shard that the file at `path` tells of, if it is still there as it was written.
-fn read_part(path: &Path, folder: &Path) -> Option<Part> {
-    let part: Part = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    let shard = fs::metadata(folder.join(&part.info.file)).ok()?;
-    (shard.len() == part.bytes).then_some(part)
+fn read_done(path: &Path, folder: &Path) -> Option<DoneShard> {
+    let done: DoneShard = read_json(path).ok()?;
+    let shard = fs::metadata(folder.join(&done.info.file)).ok()?;
+    (shard.len() == done.bytes).then_some(done)
 }
 
 /// Shapes of the recipe's records.
@@ -296,8 +532,16 @@ fn read_terrain(file: &TerrainFile, recipe: &GridRecipe) -> Result<Array2<f64>> 
     dry(window, &format!("{:?}", file.offset))
 }
 
-/// The rain of an event.
-fn open_rain(recipe: &Recipe, event: &Event) -> Result<Box<dyn RainSource>> {
+/// The rain of an event, and when and where it fell, where that is known.
+struct EventRain {
+    source: Box<dyn RainSource>,
+    start_s: Option<i64>,
+    extent: Option<[f64; 4]>,
+    /// Made-up dry time after the rain, in seconds.
+    dry_s: f64,
+}
+
+fn open_rain(recipe: &Recipe, event: &Event) -> Result<EventRain> {
     let grid = &recipe.grid;
     match &recipe.rain {
         RainRecipe::Storms(config) => {
@@ -311,9 +555,22 @@ fn open_rain(recipe: &Recipe, event: &Event) -> Result<Box<dyn RainSource>> {
             };
             let seed = rng::stream(recipe.seed, &format!("storm {}", event_name(recipe, event)))
                 .next_u64();
-            Ok(Box::new(SyntheticStorm::new(&config, seed)?))
+            Ok(EventRain {
+                source: Box::new(SyntheticStorm::new(&config, seed)?),
+                start_s: None,
+                extent: None,
+                dry_s: 0.0,
+            })
         }
-        RainRecipe::Stream(stream) => Ok(Box::new(StreamWindow::open(recipe, stream, event)?)),
+        RainRecipe::Stream(stream) => {
+            let window = StreamWindow::open(recipe, stream, event)?;
+            Ok(EventRain {
+                start_s: window.stream.start_s().map(|start_s| start_s as i64),
+                extent: window.stream.place().map(Place::extent),
+                dry_s: window.dry_frames as f64 * grid.frame_s,
+                source: Box::new(window),
+            })
+        }
     }
 }
 
@@ -436,7 +693,7 @@ fn build_event(
     metadata: &Metadata,
     folder: &Path,
     index: usize,
-) -> Result<Part> {
+) -> Result<DoneShard> {
     let name = event_name(recipe, event);
     let simulation = |e: HydroError| DataError::Config(format!("simulation of {name}: {e}"));
     let domain = Domain {
@@ -449,18 +706,20 @@ fn build_event(
     };
     let mut solver = Solver::new(domain, recipe.hydro.solver.clone()).map_err(simulation)?;
     let mut rain = open_rain(recipe, event)?;
-    let mut window = RainWindow::new(recipe);
+    let frame_s = recipe.grid.frame_s;
+    let mut window = RainWindow::new(&recipe.sample, recipe.grid.rain_shape(), frame_s);
     let file = format!("{index}.tfrecord.gz");
     // Written among the parts, so that a build that is killed leaves no stray temporary file in the dataset.
-    let path = folder.join(PARTS).join(&file);
+    let path = folder.join(UNFINISHED).join(&file);
     let mut shard = ShardWriter::create(&path, metadata, recipe.output.gzip_level)?;
 
-    let mut times_s = Vec::new();
+    let catchment = &recipe.terrain[event.terrain].name;
+    let (mut times_s, mut contents) = (Vec::new(), Vec::new());
     let (mut wet_cells, mut cells) = (0, 0);
     // Samples that wait for their label, with the frame whose depth it is.
     let mut waiting: VecDeque<(usize, f64, Sample)> = VecDeque::new();
     let mut frames = 0;
-    while let Some(frame) = rain.next_frame()? {
+    while let Some(frame) = rain.source.next_frame()? {
         solver
             .set_rain_mm_per_h(frame.rain_mm_per_h.view())
             .map_err(simulation)?;
@@ -473,6 +732,9 @@ fn build_event(
             sample.depth_m = stored_depth(solver.depth_m().view());
             shard.write(&sample)?;
             times_s.push(time_s);
+            if !sample.is_dry() {
+                contents.push(sample.content_hash(catchment));
+            }
             wet_cells += sample
                 .depth_m
                 .iter()
@@ -482,9 +744,9 @@ fn build_event(
         }
         if frames % recipe.sample.every_frames == 0 {
             let sample = Sample {
-                rain: window.pooled(&recipe.sample.pattern),
+                rain: window.pooled(),
                 depth_m: Array2::zeros((0, 0)),
-                rain_totals_mm: window.totals_mm(recipe),
+                rain_totals_mm: window.totals_mm(),
                 depth_now_m: Some(stored_depth(solver.depth_m().view())),
             };
             waiting.push_back((frames + recipe.sample.water_offset, frame.end_s, sample));
@@ -496,22 +758,28 @@ fn build_event(
         )));
     }
     shard.finish()?;
+    let sha256 = sha256_of_file(&path)?;
     let bytes = fs::metadata(&path)
         .map_err(|e| DataError::io("read", &path, e))?
         .len();
     fs::rename(&path, folder.join(&file)).map_err(|e| DataError::io("rename", &path, e))?;
     let info = ShardInfo {
         file,
-        event: name,
-        catchment: recipe.terrain[event.terrain].name.clone(),
-        split: event.split.name().into(),
+        event: Some(name),
+        catchment: catchment.clone(),
+        split: Some(event.split.name().into()),
+        start_s: rain.start_s,
+        rain_s: rain.start_s.map(|_| frames as f64 * frame_s - rain.dry_s),
+        rain_extent: rain.extent,
         times_s,
     };
-    Ok(Part {
+    Ok(DoneShard {
         info,
         bytes,
+        sha256,
         wet_cells,
         cells,
+        contents,
     })
 }
 
@@ -526,87 +794,11 @@ fn stored_depth(depth_m: ArrayView2<f64>) -> Array2<f32> {
     })
 }
 
-/// The last frames of rain, as many as the longest window needs.
-struct RainWindow {
-    frames: VecDeque<Array2<f32>>,
-    most: usize,
-    shape: [usize; 2],
-    frame_s: f64,
-}
-
-impl RainWindow {
-    fn new(recipe: &Recipe) -> Self {
-        let frame_s = recipe.grid.frame_s;
-        let totals = recipe
-            .sample
-            .total_hours
-            .iter()
-            .map(|&hours| frames_in(hours, frame_s))
-            .max();
-        let most = recipe
-            .sample
-            .pattern
-            .iter()
-            .sum::<usize>()
-            .max(totals.unwrap_or(0));
-        Self {
-            frames: VecDeque::with_capacity(most),
-            most,
-            shape: recipe.grid.rain_shape(),
-            frame_s,
-        }
-    }
-
-    fn push(&mut self, rain_mm_per_h: Array2<f32>) {
-        if self.frames.len() == self.most {
-            self.frames.pop_front();
-        }
-        self.frames.push_back(rain_mm_per_h);
-    }
-
-    /// `[C, H, W]`, oldest group first: the highest rate of each group of `pattern` frames, ÷ 100 mm/h, clipped to 0..1.
-    fn pooled(&self, pattern: &[usize]) -> Array3<f32> {
-        let mut pooled = Array3::zeros((pattern.len(), self.shape[0], self.shape[1]));
-        let mut newest_first = self.frames.iter().rev();
-        for (channel, &length) in pattern.iter().enumerate() {
-            let mut highest = pooled.index_axis_mut(Axis(0), pattern.len() - 1 - channel);
-            for frame in newest_first.by_ref().take(length) {
-                Zip::from(&mut highest)
-                    .and(frame)
-                    .for_each(|h: &mut f32, &rate| {
-                        *h = h.max((rate / FULL_SCALE_MM_PER_H).min(1.0))
-                    });
-            }
-        }
-        pooled
-    }
-
-    /// `[K, H, W]`: rain in mm over each of the recipe's windows.
-    fn totals_mm(&self, recipe: &Recipe) -> Option<Array3<f32>> {
-        let hours = &recipe.sample.total_hours;
-        let mut totals = Array3::zeros((hours.len(), self.shape[0], self.shape[1]));
-        for (mut total, &hours) in totals.outer_iter_mut().zip(hours) {
-            for frame in self
-                .frames
-                .iter()
-                .rev()
-                .take(frames_in(hours, self.frame_s))
-            {
-                total.scaled_add((self.frame_s / 3600.0) as f32, frame);
-            }
-        }
-        (!hours.is_empty()).then_some(totals)
-    }
-}
-
-fn frames_in(hours: f64, frame_s: f64) -> usize {
-    (hours * 3600.0 / frame_s).round() as usize
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::ShardReader;
+    use ndarray::{Array3, Axis};
     use std::sync::Mutex;
 
     const TINY: &str = r#"
@@ -659,7 +851,7 @@ mod tests {
         let splits: Vec<_> = manifest
             .shards
             .iter()
-            .map(|s| (s.event.as_str(), s.split.as_str()))
+            .map(|s| (s.event.as_deref().unwrap(), s.split.as_deref().unwrap()))
             .collect();
         let expected = [
             ("a/storm_00", "train"),
@@ -668,14 +860,14 @@ mod tests {
             ("b/storm_00", "test_terrain"),
         ];
         assert_eq!(splits, expected);
-        assert!(!first.join(PARTS).exists());
+        assert!(!first.join(UNFINISHED).exists());
         // 120 frames, a sample every 6 that has a label one frame later: frames 6 to 114.
         assert_eq!(manifest.shards[0].times_s.len(), 19);
         assert_eq!(manifest.shards[0].times_s[0], 1800.0);
         assert_eq!(samples(&first, 3).len(), 19);
         for catchment in &manifest.catchments {
             assert_eq!(
-                raster::heightmap_json::read(&first.join(&catchment.heightmap))
+                raster::heightmap_json::read(&first.join(catchment.heightmap.as_ref().unwrap()))
                     .unwrap()
                     .dim(),
                 (12, 20)
@@ -707,29 +899,24 @@ mod tests {
     fn a_stopped_build_keeps_its_finished_shards() {
         let root = tempfile::tempdir().unwrap();
         let recipe = bind(TINY, &[]);
-        let (whole, stopped) = (root.path().join("whole"), root.path().join("stopped"));
+        let [whole, stopped, unfinished] =
+            ["whole", "stopped", "unfinished"].map(|name| root.path().join(name));
         build(&recipe, &whole, &|_| ()).unwrap();
         build(&recipe, &stopped, &|_| ()).unwrap();
         // What a build leaves that was stopped after shards 0 and 2, with shard 2 damaged since.
-        fs::create_dir(stopped.join(PARTS)).unwrap();
-        fs::write(stopped.join(PARTS).join("recipe_sha256"), &recipe.sha256).unwrap();
-        fs::remove_file(stopped.join(Manifest::FILE)).unwrap();
-        let manifest = Manifest::read(&whole).unwrap();
-        for index in [0, 2] {
-            let info = manifest.shards[index].clone();
-            let bytes = fs::metadata(stopped.join(&info.file)).unwrap().len();
-            let part = Part {
-                info,
-                bytes,
-                wet_cells: 1,
-                cells: 2,
-            };
-            fs::write(
-                stopped.join(PARTS).join(format!("{index}.json")),
-                serde_json::to_vec(&part).unwrap(),
-            )
-            .unwrap();
+        build_part(&recipe, &unfinished, PartOf::ALL, &|_| ()).unwrap();
+        for index in [1, 3] {
+            fs::remove_file(done_path(&unfinished, index)).unwrap();
         }
+        fs::rename(unfinished.join(UNFINISHED), stopped.join(UNFINISHED)).unwrap();
+        fs::remove_file(stopped.join(Manifest::FILE)).unwrap();
+        assert!(
+            crate::Dataset::open(&stopped)
+                .unwrap_err()
+                .to_string()
+                .contains("unfinished build")
+        );
+        let manifest = Manifest::read(&whole).unwrap();
         for index in [1, 3] {
             fs::remove_file(stopped.join(format!("{index}.tfrecord.gz"))).unwrap();
         }
@@ -756,6 +943,107 @@ mod tests {
                 fs::read(stopped.join(&shard.file)).unwrap()
             );
         }
+    }
+
+    /// Path → content of every file under `folder`.
+    fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut found = BTreeMap::new();
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = PathBuf::from(path.file_name().unwrap());
+            if path.is_dir() {
+                found.extend(
+                    files(&path)
+                        .into_iter()
+                        .map(|(rest, content)| (name.join(rest), content)),
+                );
+            } else {
+                found.insert(name, fs::read(&path).unwrap());
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn merged_parts_are_what_one_build_makes() {
+        let root = tempfile::tempdir().unwrap();
+        let recipe = bind(TINY, &[]);
+        let [whole, merged] = ["whole", "merged set"].map(|name| root.path().join(name));
+        build(&recipe, &whole, &|_| ()).unwrap();
+        let mut parts: Vec<PathBuf> = (1..=3)
+            .map(|k| root.path().join(format!("part {k}")))
+            .collect();
+        let part = |k: usize| format!("{k}/3").parse::<PartOf>().unwrap();
+        let own: Vec<usize> = (1..=3)
+            .map(|k| {
+                build_part(&recipe, &parts[k - 1], part(k), &|_| ())
+                    .unwrap()
+                    .values()
+                    .map(|s| s.events)
+                    .sum()
+            })
+            .collect();
+        assert_eq!(own, [2, 1, 1]);
+        assert!(crate::Dataset::open(&parts[0]).is_err());
+
+        let missing = merge(&parts[..2], &merged).unwrap_err().to_string();
+        assert_eq!(
+            missing,
+            "the parts hold 3 of 4 events; the first missing one is number 2, which is in part 3/3"
+        );
+        assert!(!merged.exists());
+        parts.reverse();
+        assert!(merge(&parts, &merged).unwrap().is_some());
+        assert_eq!(files(&merged), files(&whole));
+        assert_eq!(merge(&parts, &merged).unwrap(), None);
+        // A part that is built again does nothing; a folder keeps to its part.
+        build_part(&recipe, &parts[0], part(3), &|event| assert!(event.kept)).unwrap();
+        let error = build_part(&recipe, &parts[0], part(1), &|_| ())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("another recipe, part or version"), "{error}");
+
+        let other = root.path().join("other");
+        build_part(
+            &bind(&TINY.replace("seed = 5", "seed = 6"), &[]),
+            &other,
+            part(2),
+            &|_| (),
+        )
+        .unwrap();
+        let error = merge(&[parts[0].clone(), other], &root.path().join("x"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("other': belongs to another recipe"),
+            "{error}"
+        );
+        assert!(
+            merge(&[whole], &root.path().join("x"))
+                .unwrap_err()
+                .to_string()
+                .contains("is no part")
+        );
+        let shard = parts[0].join("2.tfrecord.gz");
+        let mut bytes = fs::read(&shard).unwrap();
+        bytes[100] ^= 1;
+        fs::remove_file(&shard).unwrap(); // it is one file with the merged one's
+        fs::write(&shard, bytes).unwrap();
+        let error = merge(&parts, &root.path().join("y"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("2.tfrecord.gz': is not as its part left it"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn parts_are_named_from_one() {
+        for bad in ["0/3", "4/3", "3", "a/b", "1/0", "-1/2"] {
+            assert!(bad.parse::<PartOf>().is_err(), "{bad}");
+        }
+        assert_eq!("2/3".parse::<PartOf>().unwrap().to_string(), "2/3");
     }
 
     #[test]

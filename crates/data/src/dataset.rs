@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ndarray::Array2;
 
+use crate::build::UNFINISHED;
 use crate::error::{DataError, Result};
 use crate::manifest::Manifest;
 use crate::record::Metadata;
@@ -60,6 +61,13 @@ impl Dataset {
     /// When `metadata.json` is missing, when the folder holds no shard, and when the manifest and the files disagree.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
+        let has_manifest = folder.join(Manifest::FILE).exists();
+        if !has_manifest && folder.join(UNFINISHED).exists() {
+            return Err(DataError::format(
+                folder,
+                "holds an unfinished build (build it again to go on, or merge its parts) or conversion",
+            ));
+        }
         let metadata = Metadata::read(folder)?;
         let files = numbered_shards(folder)?;
         if files.is_empty() {
@@ -68,7 +76,7 @@ impl Dataset {
                 "holds no shard (<number>.tfrecord.gz)",
             ));
         }
-        if folder.join(Manifest::FILE).exists() {
+        if has_manifest {
             Self::with_manifest(folder, metadata, Manifest::read(folder)?, &files)
         } else {
             Self::published(folder, metadata, files)
@@ -76,10 +84,8 @@ impl Dataset {
     }
 
     fn published(folder: &Path, metadata: Metadata, files: Vec<PathBuf>) -> Result<Self> {
-        let heightmaps = ["heightmap.json", "heightmap.json.gz"].map(|name| folder.join(name));
-        let heightmap = heightmaps.iter().find(|path| path.exists());
-        let elevation_m = heightmap
-            .map(|path| read_elevation(path, &metadata))
+        let elevation_m = published_heightmap(folder)
+            .map(|name| read_elevation(&folder.join(name), &metadata))
             .transpose()?;
         let terrain = Terrain {
             name: "catchment".into(),
@@ -110,10 +116,12 @@ impl Dataset {
     ) -> Result<Self> {
         let wrong = |reason: String| DataError::format(folder.join(Manifest::FILE), reason);
         let channels = metadata.rainfallradar[0];
-        if manifest.pattern.len() != channels {
+        if let Some(pattern) = &manifest.pattern
+            && pattern.len() != channels
+        {
             return Err(wrong(format!(
                 "has {} groups of frames for {channels} rain channels",
-                manifest.pattern.len()
+                pattern.len()
             )));
         }
         let totals = metadata.rainfalltotals.map_or(0, |[totals, ..]| totals);
@@ -145,9 +153,9 @@ impl Dataset {
             shards.push(Shard {
                 path,
                 catchment,
-                samples: Some(info.times_s.len()),
-                event: Some(info.event.clone()),
-                split: Some(info.split.clone()),
+                samples: (!info.times_s.is_empty()).then_some(info.times_s.len()),
+                event: info.event.clone(),
+                split: info.split.clone(),
             });
         }
         if let Some(stray) = files
@@ -161,11 +169,14 @@ impl Dataset {
         }
         let mut terrains = Vec::with_capacity(manifest.catchments.len());
         for catchment in &manifest.catchments {
-            let elevation_m = read_elevation(&folder.join(&catchment.heightmap), &metadata)?;
+            let heightmap = catchment.heightmap.as_ref();
+            let elevation_m = heightmap
+                .map(|file| read_elevation(&folder.join(file), &metadata))
+                .transpose()?;
             terrains.push(Arc::new(Terrain {
                 name: catchment.name.clone(),
-                elevation_m: Some(elevation_m),
-                cell_size_m: Some(manifest.cell_size_m),
+                elevation_m,
+                cell_size_m: manifest.cell_size_m,
             }));
         }
         Ok(Self {
@@ -222,7 +233,10 @@ fn scale(metadata: &Metadata) -> Option<usize> {
 }
 
 /// `<int>.tfrecord.gz` in `folder`, by number.
-fn numbered_shards(folder: &Path) -> Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn numbered_shards(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|e| DataError::io("read", folder, e))? {
         let path = entry.map_err(|e| DataError::io("read", folder, e))?.path();
@@ -236,8 +250,14 @@ fn numbered_shards(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
+/// Name of the heightmap in the `folder` of a published dataset, if there.
+pub fn published_heightmap(folder: &Path) -> Option<&'static str> {
+    let names = ["heightmap.json", "heightmap.json.gz"];
+    names.into_iter().find(|name| folder.join(name).exists())
+}
+
 /// Reads a heightmap on the depth grid; one on the rain grid is repeated, as the published pipeline does.
-fn read_elevation(path: &Path, metadata: &Metadata) -> Result<Array2<f32>> {
+pub(crate) fn read_elevation(path: &Path, metadata: &Metadata) -> Result<Array2<f32>> {
     let elevation = crate::raster::heightmap_json::read(path)?;
     let found = [elevation.nrows(), elevation.ncols()];
     if found == metadata.waterdepth {

@@ -1,6 +1,6 @@
 //! Files as every format here opens and writes them: gzip recognised by its magic, writes that are whole or not there.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Cursor, Read, Write};
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 
 use crate::atomic::{AtomicFile, write_file};
 use crate::error::{DataError, Result};
@@ -88,6 +89,50 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let mut text = serde_json::to_vec(value).map_err(|e| DataError::format(path, e.to_string()))?;
     text.push(b'\n');
     write_file(path, &text)
+}
+
+/// Puts the file at `from` to `to` as well, in the place of what stands there: linked where the file system can, copied where it
+/// cannot. Folders are made.
+///
+/// # Errors
+/// [`DataError::Io`] where a file or folder refuses.
+pub fn copy_or_link(from: &Path, to: &Path) -> Result<()> {
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder).map_err(|e| DataError::io("create", folder, e))?;
+    }
+    if to.exists() {
+        fs::remove_file(to).map_err(|e| DataError::io("replace", to, e))?;
+    }
+    if fs::hard_link(from, to).is_ok() {
+        return Ok(());
+    }
+    let mut source = File::open(from).map_err(|e| DataError::io("open", from, e))?;
+    let mut copy = AtomicFile::create(to)?;
+    io::copy(&mut source, &mut copy).map_err(|e| DataError::io("copy to", to, e))?;
+    copy.commit()
+}
+
+/// SHA-256 of a file's content, hexadecimal.
+///
+/// # Errors
+/// [`DataError::Io`] where it cannot be read.
+pub fn sha256_of_file(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(|e| DataError::io("open", path, e))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let read = file.read(&mut buffer);
+        match read.map_err(|e| DataError::io("read", path, e))? {
+            0 => break,
+            count => hash.update(&buffer[..count]),
+        }
+    }
+    Ok(hexadecimal(&hash.finalize()))
+}
+
+/// Two digits a byte.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

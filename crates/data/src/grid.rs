@@ -48,6 +48,11 @@ impl Place {
         self.west + self.cell_x * self.width as f64
     }
 
+    /// West, south, east and north.
+    pub fn extent(&self) -> [f64; 4] {
+        [self.west, self.south(), self.east(), self.north]
+    }
+
     /// Whether it is a position: a file without one gets its south-western corner at (0, 0) and cells of size 1.
     fn is_placed(&self) -> bool {
         self.crs.is_some()

@@ -6,8 +6,7 @@
 mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -15,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::bng::{self, GridBox};
 use crate::error::{DataError, Result};
+use crate::file::{hexadecimal, sha256_of_file};
 use crate::grid::Place;
 use crate::radar::storms::StormConfig;
 use crate::simulate::GroundConfig;
@@ -206,6 +206,33 @@ impl Default for SampleRecipe {
     }
 }
 
+impl SampleRecipe {
+    /// What cannot be, for frames of `frame_s` seconds.
+    pub(crate) fn check(&self, frame_s: f64) -> Result<(), String> {
+        if self.pattern.is_empty() || self.pattern.contains(&0) {
+            return Err(
+                "sample.pattern must be a list of group lengths of at least 1 frame".into(),
+            );
+        }
+        if self.water_offset == 0 {
+            return Err("sample.water_offset must be at least 1: a label must not lie inside the rain it is predicted from".into());
+        }
+        if self.every_frames == 0 {
+            return Err("sample.every_frames must be at least 1".into());
+        }
+        for &hours in &self.total_hours {
+            let frames = hours * 3600.0 / frame_s;
+            if !(frames.is_finite() && frames >= 1.0 && (frames - frames.round()).abs() < 1e-6) {
+                return Err(format!(
+                    "sample.total_hours: {hours} h is no whole number of frames of {} s",
+                    frame_s
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Events per terrain.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -283,11 +310,7 @@ impl BoundRecipe {
         for input in inputs {
             hash_file(&mut hash, &input)?;
         }
-        let sha256 = hash
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let sha256 = hexadecimal(&hash.finalize());
         Ok(Self {
             recipe,
             text: text.to_owned(),
@@ -381,27 +404,7 @@ impl Recipe {
                 return fail(format!("{name} is {value}, it must be positive"));
             }
         }
-        let sample = &self.sample;
-        if sample.pattern.is_empty() || sample.pattern.contains(&0) {
-            return fail(
-                "sample.pattern must be a list of group lengths of at least 1 frame".into(),
-            );
-        }
-        if sample.water_offset == 0 {
-            return fail("sample.water_offset must be at least 1: a label must not lie inside the rain it is predicted from".into());
-        }
-        if sample.every_frames == 0 {
-            return fail("sample.every_frames must be at least 1".into());
-        }
-        for &hours in &sample.total_hours {
-            let frames = hours * 3600.0 / grid.frame_s;
-            if !(frames.is_finite() && frames >= 1.0 && (frames - frames.round()).abs() < 1e-6) {
-                return fail(format!(
-                    "sample.total_hours: {hours} h is no whole number of frames of {} s",
-                    grid.frame_s
-                ));
-            }
-        }
+        self.sample.check(grid.frame_s)?;
         if self.output.gzip_level > 9 {
             return fail(format!(
                 "output.gzip_level is {}, it must be 0 to 9",
@@ -584,19 +587,7 @@ fn hash_file(hash: &mut Sha256, path: &Path) -> Result<()> {
         }
         return Ok(());
     }
-    let mut file = File::open(path).map_err(|e| DataError::io("open", path, e))?;
-    let mut content = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file
-            .read(&mut buffer)
-            .map_err(|e| DataError::io("read", path, e))?
-        {
-            0 => break,
-            n => content.update(&buffer[..n]),
-        }
-    }
-    hash.update(content.finalize());
+    hash.update(sha256_of_file(path)?);
     Ok(())
 }
 

@@ -69,10 +69,11 @@ fn write_dataset(folder: &Path) {
         writer.finish().unwrap();
         shards.push(ShardInfo {
             file,
-            event: format!("event {shard}"),
+            event: Some(format!("event {shard}")),
             catchment: ["upper", "lower"][shard % 2].into(),
-            split: if shard == 6 { "test_storms" } else { "train" }.into(),
+            split: Some(if shard == 6 { "test_storms" } else { "train" }.into()),
             times_s: (0..count).map(|record| 300.0 * record as f64).collect(),
+            ..ShardInfo::default()
         });
     }
     let mut catchments = Vec::new();
@@ -81,22 +82,19 @@ fn write_dataset(folder: &Path) {
         heightmap_json::write(&folder.join(&heightmap), elevation(i).view()).unwrap();
         catchments.push(Catchment {
             name: name.into(),
-            heightmap,
+            heightmap: Some(heightmap),
         });
     }
     let manifest = Manifest {
         format: 1,
-        recipe: String::new(),
-        recipe_sha256: "00".into(),
-        seed: 1,
-        pluvial_version: "0".into(),
-        cell_size_m: 500.0,
-        frame_s: 300.0,
-        pattern: vec![1, 3],
-        water_offset: 1,
+        cell_size_m: Some(500.0),
+        frame_s: Some(300.0),
+        pattern: Some(vec![1, 3]),
+        water_offset: Some(1),
         total_hours: vec![1.0],
         catchments,
         shards,
+        ..Manifest::default()
     };
     manifest.write(folder).unwrap();
 }

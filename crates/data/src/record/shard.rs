@@ -346,7 +346,15 @@ impl ShardWriter {
         let record = encode_sample(sample, &self.metadata);
         let record =
             record.map_err(|e| DataError::record(&self.path, self.count, e.to_string()))?;
-        write_record(&mut self.stream, &record)
+        self.write_record(&record)
+    }
+
+    /// Appends a sample's record as another shard of the same shapes held it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_record(&mut self, record: &[u8]) -> Result<()> {
+        write_record(&mut self.stream, record)
             .map_err(|e| DataError::io("write", &self.path, e))?;
         self.count += 1;
         Ok(())

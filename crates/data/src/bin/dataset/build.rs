@@ -1,17 +1,18 @@
 //! `dataset build`: a recipe → a dataset.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
-use pluvial_data::build::{EventDone, build};
+use pluvial_data::build::{EventDone, PartOf, SplitReport, build, build_part};
 use pluvial_data::recipe::BoundRecipe;
+use serde::Serialize;
 
+use crate::flags::print_json;
+use crate::progress::Progress;
 use crate::splits::print_splits;
 
 #[derive(Args)]
@@ -24,6 +25,9 @@ pub struct BuildArgs {
     /// Events to build at a time; as many as there are CPU cores by default.
     #[arg(long)]
     jobs: Option<usize>,
+    /// Build only every N-th event, beginning with the K-th, for `dataset merge`: on as many machines as there are parts.
+    #[arg(long, value_name = "K/N")]
+    part: Option<PartOf>,
     /// A file for a placeholder of the recipe; may be repeated.
     #[arg(long, value_name = "NAME=FILE", value_parser = name_and_file)]
     set: Vec<(String, PathBuf)>,
@@ -36,6 +40,42 @@ pub struct BuildArgs {
     /// Short for --set timestamps=FILE.
     #[arg(long, value_name = "FILE")]
     timestamps: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A split, for scripts.
+#[derive(Serialize)]
+pub struct SplitJson {
+    events: usize,
+    samples: usize,
+    wet_cells: u64,
+    cells: u64,
+}
+
+/// The report of a build for scripts; null where there was nothing to do.
+pub fn report_json(
+    report: Option<BTreeMap<String, SplitReport>>,
+) -> Option<BTreeMap<String, SplitJson>> {
+    let split = |(name, split): (String, SplitReport)| {
+        let SplitReport {
+            events,
+            samples,
+            wet_cells,
+            cells,
+        } = split;
+        (
+            name,
+            SplitJson {
+                events,
+                samples,
+                wet_cells,
+                cells,
+            },
+        )
+    };
+    report.map(|report| report.into_iter().map(split).collect())
 }
 
 fn name_and_file(text: &str) -> Result<(String, PathBuf), String> {
@@ -73,14 +113,35 @@ pub fn run(args: BuildArgs) -> Result<()> {
             .context("cannot start threads")?;
     }
     let start = Instant::now();
-    let progress = Progress::new();
-    let report = build(&recipe, &args.out, &|event| progress.event(event))?;
-    progress.bar.finish_and_clear();
+    let progress = OnceLock::new();
+    let say = |event: &EventDone| {
+        progress
+            .get_or_init(|| Progress::count(event.events as u64, "events"))
+            .add_with(1, || {
+                format!(
+                    "{}, {} samples, {:.1} % wet",
+                    event.event,
+                    event.samples,
+                    100.0 * event.wet_share
+                )
+            })
+    };
+    let report = match args.part {
+        Some(part) => Some(build_part(&recipe, &args.out, part, &say)?),
+        None => build(&recipe, &args.out, &say)?,
+    };
+    drop(progress);
+    if args.json {
+        return print_json(&report_json(report));
+    }
     match report {
         Some(report) => {
             print_splits(&report);
+            let part = args
+                .part
+                .map_or(String::new(), |part| format!(", part {part},"));
             println!(
-                "'{}' built in {:.1} s",
+                "'{}'{part} built in {:.1} s",
                 args.out.display(),
                 start.elapsed().as_secs_f64()
             );
@@ -91,51 +152,4 @@ pub fn run(args: BuildArgs) -> Result<()> {
         ),
     }
     Ok(())
-}
-
-/// A bar on a terminal, a line every ten seconds elsewhere.
-struct Progress {
-    bar: ProgressBar,
-    done: AtomicUsize,
-    said: std::sync::Mutex<Instant>,
-}
-
-impl Progress {
-    fn new() -> Self {
-        let bar = if stdout().is_terminal() {
-            ProgressBar::new(0)
-        } else {
-            ProgressBar::hidden()
-        };
-        if let Ok(style) =
-            ProgressStyle::with_template("{bar:40} {pos}/{len} events, {eta} left, {msg}")
-        {
-            bar.set_style(style);
-        }
-        Self {
-            bar,
-            done: AtomicUsize::new(0),
-            said: std::sync::Mutex::new(Instant::now()),
-        }
-    }
-
-    fn event(&self, event: &EventDone) {
-        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
-        self.bar.set_length(event.events as u64);
-        self.bar.set_position(done as u64);
-        self.bar.set_message(event.event.clone());
-        if self.bar.is_hidden()
-            && let Ok(mut said) = self.said.lock()
-            && (said.elapsed() > Duration::from_secs(10) || done == event.events)
-        {
-            *said = Instant::now();
-            println!(
-                "{done}/{} events, last {}: {} samples, {:.1} % wet",
-                event.events,
-                event.event,
-                event.samples,
-                100.0 * event.wet_share
-            );
-        }
-    }
 }

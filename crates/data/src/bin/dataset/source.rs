@@ -59,6 +59,11 @@ fn time(text: &str) -> Result<i64, String> {
 }
 
 impl SourceFlags {
+    /// Seconds between the frames of a source without times.
+    pub fn frame_s(&self) -> f64 {
+        self.frame_s
+    }
+
     /// Opens the source at `path`.
     pub fn open(&self, path: &Path) -> Result<Box<dyn RadarSource>> {
         ensure!(
