@@ -4,7 +4,7 @@ use std::io::{IsTerminal, stderr};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 /// How often a line is printed where there is no terminal.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -76,13 +76,14 @@ impl Progress {
             && said.elapsed() > INTERVAL
         {
             *said = Instant::now();
-            let of = self
-                .bar
-                .length()
-                .map_or(String::new(), |total| format!("/{total}"));
+            let show = |count: u64| match self.unit {
+                "bytes" => HumanBytes(count).to_string(),
+                unit => format!("{count} {unit}"),
+            };
+            let of = self.bar.length().map_or(String::new(), |total| format!(" of {}", show(total)));
             let message = message();
             let colon = if message.is_empty() { "" } else { ": " };
-            eprintln!("{}{of} {}{colon}{message}", self.bar.position(), self.unit);
+            eprintln!("{}{of}{colon}{message}", show(self.bar.position()));
         }
     }
 }
