@@ -369,6 +369,12 @@ mod tests {
         assert_eq!(config.model.refinement_channels, Some(16));
         let plain = load("", &["model.refinement_channels=none"]).unwrap();
         assert_eq!(plain.model.refinement_channels, None);
+        let unet = r#"model={ decoder = "unet", refinement_channels = "none" }"#;
+        let unet = load("", &[unet]).unwrap().model;
+        assert_eq!(
+            (unet.name().as_str(), unet.refinement_channels),
+            ("unet-convnext_atto", None)
+        );
         let named = r#"model={ encoder = "resnet18", decoder = "deeplabv3plus_keras" }"#;
         let named = load("[model]\noutput_stride = 8\n", &[named])
             .unwrap()
@@ -403,6 +409,11 @@ mod tests {
         assert!(error.contains("data.batch_size is 0"), "{error}");
         let error = message("[data\n", &[]);
         assert!(error.contains("line 1"), "{error}");
+        let error = message("[model]\ndecoder = \"unet\"\n", &[]);
+        assert!(
+            error.contains("refinement_channels = 16: the map of unet is at full"),
+            "{error}"
+        );
         let error = message("[model]\nhead = \"depth\"\n", &[]);
         assert!(error.contains("model.head is depth"), "{error}");
         assert!(message("", &["optim.beta_1=fast"]).contains("beta_1=fast"));

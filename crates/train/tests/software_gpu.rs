@@ -56,6 +56,7 @@ fn tiny_segmenter(device: &Device) -> Segmenter {
         refinement: Some(refinement.init(device)),
         head: Conv2dConfig::new([WIDTH, 2], [1, 1]).init(device),
         depth: false,
+        aligned: false,
         input_upsampling: 1,
         multiple: 8,
     }

@@ -1,5 +1,5 @@
 //! DeepLabV3+ (Chen et al. 2018, "Encoder-decoder with atrous separable convolution for semantic image segmentation",
-//! arXiv 1802.02611).
+//! arXiv 1802.02611) in three published forms.
 
 use burn::config::Config;
 use burn::module::Module;
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::layers::aspp::{Aspp, AsppConfig};
 use crate::layers::conv_norm_act::{ConvNormAct, ConvNormActConfig};
-use crate::layers::conv3x3::Conv3x3;
-use crate::layers::resize::resize_bilinear;
+use crate::layers::conv3x3::{Conv3x3, Conv3x3Config, Conv3x3Form};
+use crate::layers::resize::{resize_bilinear, resize_bilinear_aligned};
 
 /// Which published network: "DeepLabV3+" names several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,10 @@ pub enum DeepLabVariant {
     /// The example of keras.io, on which the published rainfall model stands: the encoder's third stage; full 3×3
     /// convolutions; a bias behind the image pooling; ε 1e-3, Keras' default.
     Keras,
+    /// segmentation_models_pytorch: the encoder's last stage; dilations 12, 24 and 36 at either output stride; separable
+    /// convolutions without normalisation in between; dropout and another convolution behind the pyramid; one fusing
+    /// convolution; resizing with aligned corners.
+    Smp,
 }
 
 /// Configuration of [`DeepLabV3Plus`].
@@ -37,7 +41,7 @@ pub struct DeepLabV3PlusConfig {
     /// Channels to which the map at stride 4 is reduced.
     #[config(default = 48)]
     pub low_channels: usize,
-    /// Stride of the encoder's last map, in input cells: 16, or 8 with doubled dilations.
+    /// Stride of the encoder's last map, in input cells: 16, or 8 with doubled dilations (not in [`DeepLabVariant::Smp`]).
     #[config(default = 16)]
     pub output_stride: usize,
     /// Index of the map at stride 4 among the encoder's.
@@ -46,15 +50,19 @@ pub struct DeepLabV3PlusConfig {
 }
 
 /// Atrous pyramid on the encoder's last map, enlarged bilinearly, concatenated with the reduced map at stride 4 and fused
-/// by two 3×3 convolutions.
+/// by 3×3 convolutions.
 #[derive(Module, Debug)]
 pub struct DeepLabV3Plus {
     /// Atrous spatial pyramid pooling of the last map.
     pub aspp: Aspp,
+    /// 3×3 convolution behind the pyramid.
+    pub after_aspp: Option<Conv3x3>,
     /// 1×1 convolution that reduces the map at stride 4.
     pub low: ConvNormAct,
-    /// Two 3×3 convolutions.
+    /// Two 3×3 convolutions, or one.
     pub fuse: Vec<Conv3x3>,
+    /// Whether the pyramid's map is enlarged with aligned corners.
+    pub aligned: bool,
     /// Index of the map at stride 4 among the encoder's.
     pub low_map: usize,
 }
@@ -62,29 +70,38 @@ pub struct DeepLabV3Plus {
 impl DeepLabV3PlusConfig {
     /// A decoder with fresh weights on `device`.
     pub fn init(&self, device: &Device) -> DeepLabV3Plus {
-        let separable = self.variant == DeepLabVariant::Paper;
-        let epsilon = match self.variant {
-            DeepLabVariant::Paper => 1e-5,
-            DeepLabVariant::Keras => 1e-3,
+        let (form, epsilon) = match self.variant {
+            DeepLabVariant::Paper => (Conv3x3Form::Separable, 1e-5),
+            DeepLabVariant::Keras => (Conv3x3Form::Full, 1e-3),
+            DeepLabVariant::Smp => (Conv3x3Form::SeparableBare, 1e-5),
         };
-        let rates = [6, 12, 18].map(|rate| rate * 16 / self.output_stride);
-        let fused = [self.low_channels + self.channels, self.channels];
-        let fuse = fused.map(|channels_in| match separable {
-            true => Conv3x3::separable([channels_in, self.channels], 1, device),
-            false => Conv3x3::full(
-                ConvNormActConfig::new([channels_in, self.channels], 3).with_epsilon(epsilon),
-                device,
-            ),
-        });
+        let smp = self.variant == DeepLabVariant::Smp;
+        let rates = match smp {
+            true => [12, 24, 36],
+            false => [6, 12, 18].map(|rate| rate * 16 / self.output_stride),
+        };
+        let conv = |channels_in| {
+            Conv3x3Config::new([channels_in, self.channels], form)
+                .with_epsilon(epsilon)
+                .init(device)
+        };
+        let mut fuse = vec![conv(self.low_channels + self.channels)];
+        if !smp {
+            fuse.push(conv(self.channels));
+        }
         DeepLabV3Plus {
-            aspp: AsppConfig::new([self.high_channels_in, self.channels], rates, separable)
+            aspp: AsppConfig::new([self.high_channels_in, self.channels], rates, form)
                 .with_pool_bias(self.variant == DeepLabVariant::Keras)
+                .with_pool_last(smp)
+                .with_dropout(if smp { 0.5 } else { 0.0 })
                 .with_epsilon(epsilon)
                 .init(device),
+            after_aspp: smp.then(|| conv(self.channels)),
             low: ConvNormActConfig::new([self.low_channels_in, self.low_channels], 1)
                 .with_epsilon(epsilon)
                 .init(device),
-            fuse: fuse.into(),
+            fuse,
+            aligned: smp,
             low_map: self.low_map,
         }
     }
@@ -99,7 +116,15 @@ impl DeepLabV3Plus {
         let low = maps.swap_remove(self.low_map);
         drop(maps);
         let [_, _, height, width] = low.dims();
-        let high = resize_bilinear(self.aspp.forward(high), [height, width]);
+        let high = self.aspp.forward(high);
+        let high = match &self.after_aspp {
+            Some(conv) => conv.forward(high),
+            None => high,
+        };
+        let high = match self.aligned {
+            true => resize_bilinear_aligned(high, [height, width]),
+            false => resize_bilinear(high, [height, width]),
+        };
         let x = Tensor::cat(vec![high, self.low.forward(low)], 1);
         self.fuse.iter().fold(x, |x, conv| conv.forward(x))
     }

@@ -15,27 +15,72 @@ pub enum DecoderName {
     DeepLabV3Plus,
     /// DeepLabV3+ of the keras.io example, on which the published rainfall model stands.
     DeepLabV3PlusKeras,
+    /// DeepLabV3+ of segmentation_models_pytorch.
+    DeepLabV3PlusSmp,
+    /// DeepLabV3 of segmentation_models_pytorch and torchvision.
+    DeepLabV3,
+    /// PSPNet of segmentation_models_pytorch.
+    PspNet,
+    /// U-Net of segmentation_models_pytorch.
+    UNet,
+    /// FCN of torchvision.
+    Fcn,
+    /// Inverse ConvNeXt.
+    ConvNeXtInverse,
 }
 
 impl DecoderName {
     /// All of them, with their names in configurations.
-    pub const ALL: [(Self, &'static str); 2] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::DeepLabV3Plus, "deeplabv3plus"),
         (Self::DeepLabV3PlusKeras, "deeplabv3plus_keras"),
+        (Self::DeepLabV3PlusSmp, "deeplabv3plus_smp"),
+        (Self::DeepLabV3, "deeplabv3"),
+        (Self::PspNet, "pspnet"),
+        (Self::UNet, "unet"),
+        (Self::Fcn, "fcn"),
+        (Self::ConvNeXtInverse, "convnext_inverse"),
     ];
 
     /// Strides of the encoder's last map that the decoder can stand on, the published one first.
     pub fn output_strides(self) -> &'static [usize] {
         match self {
-            Self::DeepLabV3Plus | Self::DeepLabV3PlusKeras => &[16, 8],
+            Self::DeepLabV3Plus | Self::DeepLabV3PlusKeras | Self::DeepLabV3PlusSmp => &[16, 8],
+            Self::DeepLabV3 => &[8, 16],
+            Self::PspNet => &[8],
+            Self::UNet | Self::ConvNeXtInverse => &[32],
+            Self::Fcn => &[8, 16, 32],
         }
     }
 
     /// Number of the encoder's stages that it uses.
     pub(crate) fn stages(self) -> usize {
         match self {
-            Self::DeepLabV3Plus => 4,
+            Self::PspNet => 2,
             Self::DeepLabV3PlusKeras => 3,
+            _ => 4,
+        }
+    }
+
+    /// Whether its map is of the input's size, so that there is nothing to refine.
+    pub fn is_full_resolution(self) -> bool {
+        self == Self::UNet
+    }
+
+    /// Whether it is of segmentation_models_pytorch, which dilates all of a ResNet's stage and enlarges logits with aligned
+    /// corners.
+    pub(crate) fn is_smp(self) -> bool {
+        matches!(
+            self,
+            Self::DeepLabV3PlusSmp | Self::DeepLabV3 | Self::PspNet | Self::UNet
+        )
+    }
+
+    /// Side of the kernel that makes logits of the decoder's map.
+    pub(crate) fn head_kernel_size(self) -> usize {
+        match self {
+            Self::PspNet | Self::UNet => 3,
+            _ => 1,
         }
     }
 }

@@ -132,30 +132,6 @@ impl ConvNeXtConfig {
             .collect()
     }
 
-    fn block(&self, channels: usize, dilation: usize, drop_path: f64, device: &Device) -> Block {
-        let linear = |channels_in, channels_out| {
-            let config = LinearConfig::new(channels_in, channels_out);
-            init::linear(config.with_initializer(init::normal_002()), device)
-        };
-        let v1 = self.version == ConvNeXtVersion::V1;
-        Block {
-            depthwise: DepthwiseConv2dConfig::new(channels, KERNEL_SIZE)
-                .with_dilation(dilation)
-                .init(device),
-            norm: LayerNormConfig::new(channels)
-                .with_epsilon(1e-6)
-                .init(device),
-            expand: linear(channels, 4 * channels),
-            grn: (!v1).then(|| GrnConfig::new(4 * channels).init(device)),
-            reduce: linear(4 * channels, channels),
-            scale: v1.then(|| LayerScaleConfig::new(channels).init(device)),
-            cbam: self
-                .cbam_reduction
-                .map(|ratio| CbamConfig::new(channels).with_reduction(ratio).init(device)),
-            drop_path: DropPathConfig::new(drop_path).init(),
-        }
-    }
-
     /// An encoder with fresh weights on `device`.
     pub fn init(&self, device: &Device) -> ConvNeXt {
         let mut rates = linear_schedule(self.drop_path, self.depths.iter().sum()).into_iter();
@@ -173,7 +149,14 @@ impl ConvNeXtConfig {
             });
             channels_in = dim;
             let blocks = rates.by_ref().take(depth);
-            let blocks = blocks.map(|rate| self.block(dim, geometry.dilation, rate, device));
+            let blocks = blocks.map(|rate| {
+                BlockConfig::new(dim)
+                    .with_dilation(geometry.dilation)
+                    .with_drop_path(rate)
+                    .with_version(self.version)
+                    .with_cbam_reduction(self.cbam_reduction)
+                    .init(device)
+            });
             Stage {
                 downsample,
                 blocks: blocks.collect(),
@@ -220,6 +203,24 @@ pub struct Downsample {
     pub conv: Conv2d,
 }
 
+/// Configuration of a [`Block`].
+#[derive(Config, Debug)]
+pub struct BlockConfig {
+    /// Channels.
+    pub channels: usize,
+    /// Spacing of the depthwise kernel's taps, in cells.
+    #[config(default = 1)]
+    pub dilation: usize,
+    /// Drop-path probability.
+    #[config(default = 0.0)]
+    pub drop_path: f64,
+    /// The published block.
+    #[config(default = "ConvNeXtVersion::V1")]
+    pub version: ConvNeXtVersion,
+    /// Reduction ratio of a CBAM at the end of the branch, before drop path and addition; none: no attention.
+    pub cbam_reduction: Option<usize>,
+}
+
 /// `x + drop_path(cbam(γ · linear(grn(gelu(linear(layer_norm(depthwise7×7(x))))))))`, the middle four times as wide; γ in V1, GRN in V2
 /// only.
 #[derive(Module, Debug)]
@@ -263,6 +264,34 @@ impl Downsample {
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         conv2d::forward(&self.conv, self.norm.forward(x))
+    }
+}
+
+impl BlockConfig {
+    /// A block with fresh weights on `device`.
+    pub fn init(&self, device: &Device) -> Block {
+        let channels = self.channels;
+        let linear = |channels_in, channels_out| {
+            let config = LinearConfig::new(channels_in, channels_out);
+            init::linear(config.with_initializer(init::normal_002()), device)
+        };
+        let v1 = self.version == ConvNeXtVersion::V1;
+        Block {
+            depthwise: DepthwiseConv2dConfig::new(channels, KERNEL_SIZE)
+                .with_dilation(self.dilation)
+                .init(device),
+            norm: LayerNormConfig::new(channels)
+                .with_epsilon(1e-6)
+                .init(device),
+            expand: linear(channels, 4 * channels),
+            grn: (!v1).then(|| GrnConfig::new(4 * channels).init(device)),
+            reduce: linear(4 * channels, channels),
+            scale: v1.then(|| LayerScaleConfig::new(channels).init(device)),
+            cbam: self
+                .cbam_reduction
+                .map(|ratio| CbamConfig::new(channels).with_reduction(ratio).init(device)),
+            drop_path: DropPathConfig::new(self.drop_path).init(),
+        }
     }
 }
 

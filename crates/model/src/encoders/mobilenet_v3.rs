@@ -382,7 +382,15 @@ mod tests {
             let gradient = weight.val().grad(&gradients).unwrap();
             golden::check_gradient(&format!("mobilenet_v3_train_{name}"), gradient);
         }
-        let norm = block.depthwise.norm.gamma.val().grad(&gradients).unwrap();
+        let norm = block
+            .depthwise
+            .norm
+            .as_ref()
+            .unwrap()
+            .gamma
+            .val()
+            .grad(&gradients)
+            .unwrap();
         golden::check_gradient("mobilenet_v3_train_norm", norm);
     }
 

@@ -370,7 +370,14 @@ mod tests {
         ] {
             let gradient = conv.conv.weight.val().grad(&gradients).unwrap();
             golden::check_gradient(&format!("resnet50_train_{name}"), gradient);
-            let gradient = conv.norm.gamma.val().grad(&gradients).unwrap();
+            let gradient = conv
+                .norm
+                .as_ref()
+                .unwrap()
+                .gamma
+                .val()
+                .grad(&gradients)
+                .unwrap();
             golden::check_gradient(&format!("resnet50_train_{name}_norm"), gradient);
         }
     }

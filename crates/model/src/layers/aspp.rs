@@ -2,10 +2,11 @@
 
 use burn::config::Config;
 use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
 
 use super::conv_norm_act::{ConvNormAct, ConvNormActConfig};
-use super::conv3x3::Conv3x3;
+use super::conv3x3::{Conv3x3, Conv3x3Config, Conv3x3Form};
 use super::pool::global_mean;
 
 /// Configuration of [`Aspp`].
@@ -15,18 +16,25 @@ pub struct AsppConfig {
     pub channels: [usize; 2],
     /// Dilations of the three 3×3 branches, in cells.
     pub rates: [usize; 3],
-    /// Depthwise-separable 3×3 branches instead of full ones.
-    pub separable: bool,
+    /// Form of the 3×3 branches.
+    pub form: Conv3x3Form,
     /// Bias of the convolution behind the image pooling (keras.io has it).
     #[config(default = false)]
     pub pool_bias: bool,
+    /// Whether the pooled branch is the last of the concatenation, as in torchvision and segmentation_models_pytorch, instead
+    /// of the first.
+    #[config(default = false)]
+    pub pool_last: bool,
+    /// Probability of the dropout behind the mixing convolution.
+    #[config(default = 0.0)]
+    pub dropout: f64,
     /// ε of the batch normalisations of all full convolutions.
     #[config(default = 1e-5)]
     pub epsilon: f64,
 }
 
 /// Atrous spatial pyramid pooling (Chen et al. 2017, DeepLabV3, section 3.3): image pooling, a 1×1 and three dilated
-/// 3×3 convolutions side by side, concatenated in this order and mixed by a 1×1 convolution.
+/// 3×3 convolutions side by side, concatenated and mixed by a 1×1 convolution.
 #[derive(Module, Debug)]
 pub struct Aspp {
     /// 1×1 convolution of the map's mean.
@@ -37,26 +45,32 @@ pub struct Aspp {
     pub dilated: Vec<Conv3x3>,
     /// 1×1 convolution from five branches to one.
     pub project: ConvNormAct,
+    /// Dropout.
+    pub dropout: Dropout,
+    /// Whether the pooled branch is the last of the concatenation.
+    pub pool_last: bool,
 }
 
 impl AsppConfig {
     /// A layer with fresh weights on `device`.
     pub fn init(&self, device: &Device) -> Aspp {
         let [_, width] = self.channels;
-        let full = |channels, kernel_size| {
-            ConvNormActConfig::new(channels, kernel_size).with_epsilon(self.epsilon)
-        };
-        let dilated = self.rates.iter().map(|&rate| match self.separable {
-            false => Conv3x3::full(full(self.channels, 3).with_dilation(rate), device),
-            true => Conv3x3::separable(self.channels, rate, device),
+        let pointwise = |channels| ConvNormActConfig::new(channels, 1).with_epsilon(self.epsilon);
+        let dilated = self.rates.iter().map(|&rate| {
+            Conv3x3Config::new(self.channels, self.form)
+                .with_dilation(rate)
+                .with_epsilon(self.epsilon)
+                .init(device)
         });
         Aspp {
-            pool: full(self.channels, 1)
+            pool: pointwise(self.channels)
                 .with_bias(self.pool_bias)
                 .init(device),
-            pointwise: full(self.channels, 1).init(device),
+            pointwise: pointwise(self.channels).init(device),
             dilated: dilated.collect(),
-            project: full([5 * width, width], 1).init(device),
+            project: pointwise([5 * width, width]).init(device),
+            dropout: DropoutConfig::new(self.dropout).init(),
+            pool_last: self.pool_last,
         }
     }
 }
@@ -73,7 +87,11 @@ impl Aspp {
             self.pointwise.forward(x.clone()),
         ];
         branches.extend(self.dilated.iter().map(|conv| conv.forward(x.clone())));
-        self.project.forward(Tensor::cat(branches, 1))
+        if self.pool_last {
+            branches.rotate_left(1);
+        }
+        let mixed = self.project.forward(Tensor::cat(branches, 1));
+        self.dropout.forward(mixed)
     }
 }
 
@@ -86,7 +104,11 @@ mod tests {
     fn pytorch_values_and_gradients() {
         // In training mode: by the batch's moments.
         for separable in [false, true] {
-            let config = AsppConfig::new([8, 6], [2, 4, 6], separable).with_pool_bias(!separable);
+            let form = match separable {
+                true => Conv3x3Form::Separable,
+                false => Conv3x3Form::Full,
+            };
+            let config = AsppConfig::new([8, 6], [2, 4, 6], form).with_pool_bias(!separable);
             let layer = golden::filled(config.init(&Device::flex().autodiff()));
             let x = golden::differentiable_input([3, 8, 13, 9]);
             let y = layer.forward(x.clone());

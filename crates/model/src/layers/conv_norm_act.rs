@@ -4,6 +4,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Initializer, PaddingConfig2d};
+use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
 use super::init;
@@ -28,6 +29,9 @@ pub struct ConvNormActConfig {
     /// Bias of the convolution; needless before a batch normalisation, but some published networks have it.
     #[config(default = false)]
     pub bias: bool,
+    /// Whether a batch normalisation follows.
+    #[config(default = true)]
+    pub norm: bool,
     /// Whether a ReLU follows.
     #[config(default = true)]
     pub activation: bool,
@@ -49,8 +53,8 @@ pub struct ConvNormActConfig {
 pub struct ConvNormAct {
     /// The convolution.
     pub conv: Conv2d,
-    /// The batch normalisation.
-    pub norm: BatchNorm,
+    /// The batch normalisation, where there is one.
+    pub norm: Option<BatchNorm>,
     /// Whether a ReLU follows.
     pub activation: bool,
 }
@@ -68,10 +72,12 @@ impl ConvNormActConfig {
             .with_initializer(self.initializer.clone());
         ConvNormAct {
             conv: init::conv2d(conv, device),
-            norm: BatchNormConfig::new(self.channels[1])
-                .with_epsilon(self.epsilon)
-                .with_momentum(self.momentum)
-                .init(device),
+            norm: self.norm.then(|| {
+                BatchNormConfig::new(self.channels[1])
+                    .with_epsilon(self.epsilon)
+                    .with_momentum(self.momentum)
+                    .init(device)
+            }),
             activation: self.activation,
         }
     }
@@ -82,6 +88,11 @@ impl ConvNormAct {
     /// `[batch, channels in, height, width]` → `[batch, channels out, ceil(height / stride), ceil(width / stride)]`
     /// (odd kernels).
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        batch_norm::forward(&self.norm, conv2d::forward(&self.conv, x), self.activation)
+        let x = conv2d::forward(&self.conv, x);
+        match &self.norm {
+            Some(norm) => batch_norm::forward(norm, x, self.activation),
+            None if self.activation => relu(x),
+            None => x,
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! burn's own layers draw the bias from the weight's distribution; none of the networks here does that.
 
-use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::conv::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig};
 use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::tensor::Device;
 
@@ -33,8 +33,26 @@ pub(crate) fn he_fan_in() -> Initializer {
     }
 }
 
+/// N(0, 1 / fan-in): a linear layer keeps the variance (LeCun et al. 1998, "Efficient backprop", section 4.6).
+pub(crate) fn lecun() -> Initializer {
+    Initializer::KaimingNormal {
+        gain: 1.0,
+        fan_out_only: false,
+    }
+}
+
 /// A convolution whose weight follows the configuration's rule and whose bias, if it has one, starts at zero.
 pub(crate) fn conv2d(config: Conv2dConfig, device: &Device) -> Conv2d {
+    let bias = config
+        .bias
+        .then(|| Initializer::Zeros.init([config.channels[1]], device));
+    let mut conv = config.with_bias(false).init(device);
+    conv.bias = bias;
+    conv
+}
+
+/// A transposed convolution whose weight follows the configuration's rule and whose bias, if it has one, starts at zero.
+pub(crate) fn conv_transpose2d(config: ConvTranspose2dConfig, device: &Device) -> ConvTranspose2d {
     let bias = config
         .bias
         .then(|| Initializer::Zeros.init([config.channels[1]], device));

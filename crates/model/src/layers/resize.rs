@@ -3,7 +3,8 @@
 use burn::tensor::{Tensor, TensorData};
 
 /// Bilinear resize to `size` = [height, width] with half-pixel centres, as PyTorch's
-/// `interpolate(mode="bilinear", align_corners=False)` and TensorFlow 2's `resize`.
+/// `interpolate(mode="bilinear", align_corners=False)` and TensorFlow 2's `resize`. Target centre i lies at source coordinate
+/// (i + ½) · from / to − ½, held inside the source.
 ///
 /// Interpolation is linear and separable, so it is two products with fixed matrices. burn's own `interpolate` has no
 /// gradient on its GPU backends in 0.22.
@@ -11,12 +12,35 @@ use burn::tensor::{Tensor, TensorData};
 /// # Shapes
 /// `[batch, channels, h, w]` → `[batch, channels, height, width]`
 pub fn resize_bilinear(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
+    resize(x, size, |i, from, to| {
+        (i as f64 + 0.5) * from as f64 / to as f64 - 0.5
+    })
+}
+
+/// Bilinear resize to `size` = [height, width] with the centres of the corner cells in place, as PyTorch's
+/// `interpolate(mode="bilinear", align_corners=True)`, which segmentation_models_pytorch uses. Target centre i lies at source
+/// coordinate i · (from − 1) / (to − 1).
+///
+/// # Shapes
+/// `[batch, channels, h, w]` → `[batch, channels, height, width]`
+pub fn resize_bilinear_aligned(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
+    resize(x, size, |i, from, to| {
+        (i * (from - 1)) as f64 / (to - 1).max(1) as f64
+    })
+}
+
+/// Bilinear resize; `position(i, from, to)` is the source coordinate of target centre `i`.
+fn resize(
+    x: Tensor<4>,
+    size: [usize; 2],
+    position: impl Fn(usize, usize, usize) -> f64 + Copy,
+) -> Tensor<4> {
     let [batch, channels, h, w] = x.dims();
     let [height, width] = size;
     let device = x.device();
     let mut x = x;
     if w != width {
-        let along_width = interpolation_matrix(w, width);
+        let along_width = interpolation_matrix(w, width, position);
         let along_width = Tensor::<2>::from_data(along_width, &device).transpose();
         x = x
             .reshape([batch * channels * h, w])
@@ -24,7 +48,7 @@ pub fn resize_bilinear(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
             .reshape([batch, channels, h, width]);
     }
     if h != height {
-        let along_height = interpolation_matrix(h, height);
+        let along_height = interpolation_matrix(h, height, position);
         let along_height = Tensor::<2>::from_data(along_height, &device);
         x = along_height.unsqueeze::<4>().matmul(x);
     }
@@ -46,13 +70,14 @@ pub fn repeat_nearest(x: Tensor<4>, factor: usize) -> Tensor<4> {
 }
 
 /// The `[to, from]` matrix whose rows hold the two weights of each target cell.
-///
-/// Target centre i lies at source coordinate (i + ½) · from / to − ½, held inside the source.
-fn interpolation_matrix(from: usize, to: usize) -> TensorData {
+fn interpolation_matrix(
+    from: usize,
+    to: usize,
+    position: impl Fn(usize, usize, usize) -> f64,
+) -> TensorData {
     let mut matrix = vec![0f32; to * from];
-    let scale = from as f64 / to as f64;
     for (i, row) in matrix.chunks_mut(from).enumerate() {
-        let position = ((i as f64 + 0.5) * scale - 0.5).clamp(0.0, (from - 1) as f64);
+        let position = position(i, from, to).clamp(0.0, (from - 1) as f64);
         let low = position.floor() as usize;
         let high = (low + 1).min(from - 1);
         let fraction = (position - low as f64) as f32;
@@ -78,6 +103,12 @@ mod tests {
             let gradient = x.grad(&golden::loss(y).backward()).unwrap();
             golden::check_gradient(&format!("{name}_x"), gradient);
         }
+        for size in [[10, 13], [5, 7], [3, 4], [1, 28]] {
+            let y = resize_bilinear_aligned(golden::input([2, 3, 5, 7]), size);
+            golden::check(&format!("resize_aligned_{}x{}", size[0], size[1]), y);
+        }
+        let y = resize_bilinear_aligned(golden::input([2, 3, 1, 1]), [4, 6]);
+        golden::check("resize_aligned_4x6", y);
     }
 
     #[test]

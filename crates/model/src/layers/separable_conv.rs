@@ -17,12 +17,15 @@ pub struct SeparableConvConfig {
     /// Spacing of the depthwise kernel's taps, in cells.
     #[config(default = 1)]
     pub dilation: usize,
+    /// Whether a normalisation and a ReLU stand between the two convolutions.
+    #[config(default = true)]
+    pub norm_between: bool,
 }
 
-/// A depthwise k×k convolution, then a pointwise one, each followed by batch normalisation and ReLU.
+/// A depthwise k×k convolution, then a pointwise one, followed by batch normalisation and ReLU.
 ///
-/// The form of DeepLabV3+ (Chen et al. 2018, section 3.2 and figure 4), where the normalisation and ReLU between the
-/// two are called out; MobileNet (Howard et al. 2017) has the same.
+/// With another normalisation and ReLU between the two it is the form of DeepLabV3+ (Chen et al. 2018, section 3.2 and
+/// figure 4), where they are called out, and of MobileNet (Howard et al. 2017); segmentation_models_pytorch has none there.
 #[derive(Module, Debug)]
 pub struct SeparableConv {
     /// One k×k filter for each channel.
@@ -39,6 +42,8 @@ impl SeparableConvConfig {
             depthwise: ConvNormActConfig::new([channels_in; 2], self.kernel_size)
                 .with_dilation(self.dilation)
                 .with_groups(channels_in)
+                .with_norm(self.norm_between)
+                .with_activation(self.norm_between)
                 .init(device),
             pointwise: ConvNormActConfig::new(self.channels, 1).init(device),
         }

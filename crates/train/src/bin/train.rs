@@ -31,7 +31,7 @@ struct Args {
     /// A dataset recipe, built under datasets/built/ unless it is there.
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
-    /// The network by name, such as deeplabv3plus-convnext_atto.
+    /// The network by name, decoder and encoder, such as deeplabv3plus-convnext_atto or unet-resnet50.
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// Weights to start with: a .pth or .safetensors file of torchvision, timm, the official ConvNeXt or
@@ -91,8 +91,13 @@ impl Args {
         }
         if let Some(name) = &self.model {
             let named = pluvial_model::SegmenterConfig::from_name(name)?;
+            // Refined is what is coarse: the refinement of the defaults goes.
+            let refinement = match named.decoder.is_full_resolution() {
+                true => ", refinement_channels = \"none\"",
+                false => "",
+            };
             settings.push(format!(
-                "model={{ encoder = \"{}\", decoder = \"{}\" }}",
+                "model={{ encoder = \"{}\", decoder = \"{}\"{refinement} }}",
                 named.encoder, named.decoder
             ));
         }
