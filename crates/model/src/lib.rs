@@ -16,4 +16,5 @@ pub mod ops;
 pub mod weights;
 
 pub use config::{ModelConfig, ModelError};
+pub use models::Model;
 pub use models::segmenter::{Segmenter, SegmenterConfig};

@@ -1,9 +1,35 @@
 //! Whole networks.
 
+pub mod autoencoder;
+pub mod contrastive;
+#[cfg(test)]
+mod every_model;
+pub mod pixel_classifier;
+pub mod pooled_encoder;
+pub mod saved;
 pub mod segmenter;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
+
+use autoencoder::Autoencoder;
+use contrastive::Contrastive;
+use pixel_classifier::PixelClassifier;
+use segmenter::Segmenter;
+
+/// Any network of this crate: what a [`ModelConfig`](crate::ModelConfig) makes.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // one exists
+pub enum Model {
+    /// From a map to a map.
+    Segmenter(Segmenter),
+    /// From a map to a vector and back.
+    Autoencoder(Autoencoder),
+    /// From the window around a cell to that cell.
+    PixelClassifier(PixelClassifier),
+    /// Rain and water into one space.
+    Contrastive(Contrastive),
+}
 
 /// Counts of a network's values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
