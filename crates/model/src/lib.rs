@@ -13,6 +13,7 @@ pub mod losses;
 pub mod metrics;
 pub mod models;
 pub mod ops;
+pub mod summary;
 pub mod weights;
 
 pub use config::{ModelConfig, ModelError};

@@ -58,6 +58,11 @@ pub fn train(
     stop: &StopFlag,
 ) -> Result<()> {
     log.line(format_args!("device     {}", chosen.reason));
+    // A resumed run has the weights of its checkpoint.
+    let pretrained = match (&config.train.pretrained, &start) {
+        (Some(path), Start::New(_)) => Some(WeightsFile::open(path)?),
+        _ => None,
+    };
     let folder = dataset_folder(&config, log, stop)?;
     let splits = Splits::open(&config, &folder)?;
     config.model.input_channels = splits.train.input_shape()[0];
@@ -67,6 +72,7 @@ pub fn train(
     log.copy_to(&run.file("log.txt"))?;
     let session = Session {
         config: &config,
+        pretrained: pretrained.as_ref(),
         device: &chosen.device,
         splits: &splits,
         run: &run,
@@ -180,6 +186,7 @@ fn open_run(config: &Config, chosen: &Chosen, start: &Start) -> Result<(RunDir, 
 
 struct Session<'a> {
     config: &'a Config,
+    pretrained: Option<&'a WeightsFile>,
     device: &'a Device,
     splits: &'a Splits,
     run: &'a RunDir,
@@ -216,9 +223,8 @@ impl Session<'_> {
             model.num_params() as f64 / 1e6,
             self.config.model.input_channels
         ));
-        // A resumed run has the weights of its checkpoint.
-        if let (Some(path), false) = (&self.config.train.pretrained, resume) {
-            let (loaded, report) = WeightsFile::open(path)?.load_into(model)?;
+        if let Some(file) = self.pretrained {
+            let (loaded, report) = file.load_into(model)?;
             model = loaded;
             self.log.line(format_args!("pretrained {report}"));
         }

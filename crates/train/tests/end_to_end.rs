@@ -434,3 +434,51 @@ fn bad_input_is_one_line_and_leaves_nothing() {
     );
     assert_eq!(text(place.path("no runs")), "a file");
 }
+
+#[test]
+fn exported_weights_start_another_run() {
+    let place = Place::new();
+    succeed(place.new_run(&["--max-steps=1"]));
+    let weights = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weights"));
+        command.current_dir(place.root.path()).args(args);
+        command
+    };
+    let export = |format| {
+        let run = ["export", "--run=runs/run_0001", "--checkpoint=last"];
+        weights(&[&run[..], &[format, "--out=encoder.safetensors"]].concat())
+    };
+    let printed = succeed(export("--format=timm"));
+    assert!(
+        printed.starts_with("encoder.safetensors: 124 tensors\n"),
+        "{printed}"
+    );
+    assert!(
+        printed.contains("timm.create_model(\"convnext_atto\", features_only=True"),
+        "{printed}"
+    );
+    let listed = succeed(weights(&["inspect", "encoder.safetensors"]));
+    assert!(
+        listed.contains("stages_3.blocks.1.mlp.fc2.weight  F32    [320, 1280, 1, 1]\n"),
+        "{listed}"
+    );
+    let error = fail(export("--format=smp"));
+    assert!(error.contains("no name for decoder."), "{error}");
+
+    let pretrained = ["--max-steps=1", "--pretrained=encoder.safetensors"];
+    let printed = succeed(place.new_run(&pretrained));
+    let report =
+        "pretrained encoder.safetensors: names of timm (features only); applied 124 tensors";
+    assert!(printed.contains(report), "{printed}");
+    assert!(text(place.path("runs/run_0002/log.txt")).contains(report));
+    // A resumed run has its own weights and does not want the file.
+    fs::remove_file(place.path("encoder.safetensors")).unwrap();
+    let printed = succeed(place.command(&["--resume=runs/run_0002", "--max-steps=2"]));
+    assert!(!printed.contains("pretrained "), "{printed}");
+    let error = fail(place.new_run(&pretrained));
+    assert!(
+        error.starts_with("error: encoder.safetensors: cannot read: No such file"),
+        "{error}"
+    );
+    assert!(!place.path("runs/run_0003").exists());
+}

@@ -10,6 +10,7 @@ use crate::encoders::convnext::{Block, BlockConfig};
 use crate::layers::drop_path::linear_schedule;
 use crate::layers::init;
 use crate::layers::layer_norm2d::{LayerNorm2d, LayerNorm2dConfig};
+use crate::ops::recorded::conv_transpose2d;
 
 /// Blocks of the four stages, coarsest first: those of the encoder `convnext_xtiny` backwards.
 pub const XTINY_DEPTHS: [usize; 4] = [3, 6, 3, 3];
@@ -93,7 +94,7 @@ impl ConvNeXtInverse {
     /// `[batch, channels in, h, w]` → `[batch, last of dims, 2ⁿ · h, 2ⁿ · w]` after n stages
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         self.stages.iter().fold(x, |x, stage| {
-            let x = stage.norm.forward(stage.upsample.forward(x));
+            let x = stage.norm.forward(conv_transpose2d(&stage.upsample, x));
             stage.blocks.iter().fold(x, |x, block| block.forward(x))
         })
     }

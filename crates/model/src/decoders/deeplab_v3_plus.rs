@@ -10,6 +10,8 @@ use crate::layers::aspp::{Aspp, AsppConfig};
 use crate::layers::conv_norm_act::{ConvNormAct, ConvNormActConfig};
 use crate::layers::conv3x3::{Conv3x3, Conv3x3Config, Conv3x3Form};
 use crate::layers::resize::{resize_bilinear, resize_bilinear_aligned};
+use crate::ops::recorded::concat;
+use crate::summary::trace::scope;
 
 /// Which published network: "DeepLabV3+" names several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +114,7 @@ impl DeepLabV3Plus {
     /// The encoder's maps, finest first: the one at stride 4 `[batch, low channels in, height / 4, width / 4]` and the last
     /// `[batch, high channels in, h, w]` are used → `[batch, channels, height / 4, width / 4]`
     pub fn forward(&self, mut maps: Vec<Tensor<4>>) -> Tensor<4> {
+        let _scope = scope(self);
         let high = maps.pop().expect("the encoder has maps");
         let low = maps.swap_remove(self.low_map);
         drop(maps);
@@ -125,7 +128,7 @@ impl DeepLabV3Plus {
             true => resize_bilinear_aligned(high, [height, width]),
             false => resize_bilinear(high, [height, width]),
         };
-        let x = Tensor::cat(vec![high, self.low.forward(low)], 1);
+        let x = concat(vec![high, self.low.forward(low)]);
         self.fuse.iter().fold(x, |x, conv| conv.forward(x))
     }
 }

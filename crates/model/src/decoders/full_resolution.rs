@@ -10,6 +10,8 @@ use burn::tensor::{Device, Tensor};
 
 use crate::layers::conv_norm_act::{ConvNormAct, ConvNormActConfig};
 use crate::layers::resize::resize_bilinear;
+use crate::ops::recorded::concat;
+use crate::summary::trace::scope;
 
 /// Configuration of [`FullResolution`].
 #[derive(Config, Debug)]
@@ -64,6 +66,7 @@ impl FullResolution {
     /// `input` `[batch, input channels, height, width]` and `coarse` `[batch, coarse channels, h, w]`
     /// → `[batch, channels, height, width]`
     pub fn forward(&self, input: Tensor<4>, coarse: Tensor<4>) -> Tensor<4> {
+        let _scope = scope(self);
         let full = self.full.forward(self.point.forward(input));
         let half = self.half.forward(full.clone());
         let coarse = self.coarse.forward(coarse);
@@ -75,5 +78,5 @@ impl FullResolution {
 /// `coarse` at the size of `fine`, concatenated with it.
 fn beside(coarse: Tensor<4>, fine: Tensor<4>) -> Tensor<4> {
     let [_, _, height, width] = fine.dims();
-    Tensor::cat(vec![resize_bilinear(coarse, [height, width]), fine], 1)
+    concat(vec![resize_bilinear(coarse, [height, width]), fine])
 }

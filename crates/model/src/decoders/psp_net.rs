@@ -9,6 +9,8 @@ use burn::tensor::{Device, Tensor};
 use crate::layers::conv_norm_act::{ConvNormAct, ConvNormActConfig};
 use crate::layers::dropout2d::{Dropout2d, Dropout2dConfig};
 use crate::layers::resize::resize_bilinear_aligned;
+use crate::ops::recorded::{adaptive_avg_pool2d, concat};
+use crate::summary::trace::scope;
 
 /// Sides of the pooled maps.
 const SIZES: [usize; 4] = [1, 2, 3, 6];
@@ -67,16 +69,16 @@ impl PspNet {
     /// # Shapes
     /// The encoder's last map `[batch, channels in, h, w]` → `[batch, channels, h, w]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let _scope = scope(self);
         let [_, _, height, width] = x.dims();
         let branches = self.pools.iter().zip(&self.branches);
         let mut maps: Vec<_> = branches
             .map(|(pool, conv)| {
-                let pooled = conv.forward(pool.forward(x.clone()));
+                let pooled = conv.forward(adaptive_avg_pool2d(pool, x.clone()));
                 resize_bilinear_aligned(pooled, [height, width])
             })
             .collect();
         maps.push(x);
-        self.dropout
-            .forward(self.project.forward(Tensor::cat(maps, 1)))
+        self.dropout.forward(self.project.forward(concat(maps)))
     }
 }

@@ -7,6 +7,8 @@ use burn::tensor::{Device, Tensor};
 
 use crate::layers::conv_norm_act::{ConvNormAct, ConvNormActConfig};
 use crate::layers::resize::repeat_nearest;
+use crate::ops::recorded::concat;
+use crate::summary::trace::scope;
 
 /// Configuration of [`UNet`].
 #[derive(Config, Debug)]
@@ -70,9 +72,10 @@ impl UNet {
     pub fn forward(&self, mut maps: Vec<Tensor<4>>) -> Tensor<4> {
         let mut x = maps.pop().expect("the encoder has maps");
         for step in &self.steps {
+            let _scope = scope(step);
             x = repeat_nearest(x, 2);
             if let Some(skip) = maps.pop() {
-                x = Tensor::cat(vec![x, skip], 1);
+                x = concat(vec![x, skip]);
             }
             x = step.second.forward(step.first.forward(x));
         }

@@ -19,7 +19,9 @@ use crate::layers::grn::{Grn, GrnConfig};
 use crate::layers::init;
 use crate::layers::layer_norm2d::{LayerNorm2d, LayerNorm2dConfig};
 use crate::layers::layer_scale::{LayerScale, LayerScaleConfig};
+use crate::ops::recorded::{add, layer_norm, linear};
 use crate::ops::{conv2d, gelu::gelu};
+use crate::summary::trace::scope;
 
 /// Side of the depthwise kernels, in cells.
 const KERNEL_SIZE: usize = 7;
@@ -299,19 +301,20 @@ impl Block {
     /// # Shapes
     /// `[batch, channels, height, width]` → the same
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let _scope = scope(self);
         let [batch, channels, height, width] = x.dims();
         // One row a cell: burn's linear layer forms the weight's gradient from two axes several times faster than from
         // four.
         let cells = self.depthwise.forward(x.clone()).permute([0, 2, 3, 1]);
         let cells = cells.reshape([batch * height * width, channels]);
-        let mut cells = gelu(self.expand.forward(self.norm.forward(cells)));
+        let mut cells = gelu(linear(&self.expand, layer_norm(&self.norm, cells)));
         if let Some(grn) = &self.grn {
             let maps = cells.reshape([batch, height * width, 4 * channels]);
             cells = grn
                 .forward(maps)
                 .reshape([batch * height * width, 4 * channels]);
         }
-        cells = self.reduce.forward(cells);
+        cells = linear(&self.reduce, cells);
         if let Some(scale) = &self.scale {
             cells = scale.forward(cells);
         }
@@ -321,7 +324,7 @@ impl Block {
         if let Some(cbam) = &self.cbam {
             branch = cbam.forward(branch);
         }
-        x + self.drop_path.forward(branch)
+        add(x, self.drop_path.forward(branch))
     }
 }
 

@@ -6,7 +6,6 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::activation::hard_swish;
 use burn::tensor::{Device, Tensor};
 
 use super::stage_strides;
@@ -14,6 +13,8 @@ use crate::layers::cbam::{Cbam, CbamConfig};
 use crate::layers::conv_norm_act::{ConvNormAct, ConvNormActConfig};
 use crate::layers::init;
 use crate::layers::squeeze_excitation::{SqueezeExcitation, SqueezeExcitationConfig};
+use crate::ops::recorded::{add, hard_swish};
+use crate::summary::trace::scope;
 
 /// Channels of the stem.
 const STEM_CHANNELS: usize = 16;
@@ -296,6 +297,7 @@ impl InvertedResidual {
     /// # Shapes
     /// `[batch, channels in, height, width]` → `[batch, channels out, ceil(height / stride), ceil(width / stride)]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let _scope = scope(self);
         // The ReLU is part of the convolutions that have one.
         let activate = |x| if self.hard_swish { hard_swish(x) } else { x };
         let mut branch = x.clone();
@@ -311,7 +313,7 @@ impl InvertedResidual {
             branch = cbam.forward(branch);
         }
         match self.residual {
-            true => x + branch,
+            true => add(x, branch),
             false => branch,
         }
     }
@@ -324,6 +326,7 @@ impl MobileNetV3 {
     /// `[batch, input channels, height, width]` → `[batch, channels[i], height / strides[i], width / strides[i]]`, rounded up at each
     /// halving
     pub fn forward(&self, x: Tensor<4>) -> Vec<Tensor<4>> {
+        let _scope = scope(self);
         let mut x = hard_swish(self.stem.forward(x));
         let mut maps = Vec::with_capacity(1 + self.starts.len());
         for (i, block) in self.blocks.iter().enumerate() {

@@ -8,13 +8,14 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
 use super::{StageGeometry, stage_strides};
 use crate::layers::cbam::{Cbam, CbamConfig};
 use crate::layers::conv_norm_act::{ConvNormAct, ConvNormActConfig};
 use crate::layers::init;
+use crate::ops::recorded::{add, max_pool2d, relu};
+use crate::summary::trace::scope;
 
 /// Stride of the first stage: the 7×7 convolution and the max pooling halve once each.
 const STEM_STRIDE: usize = 4;
@@ -275,6 +276,7 @@ impl Residual {
 
     /// The last convolution, the attention and the addition.
     fn finish(&self, x: Tensor<4>, inner: Tensor<4>) -> Tensor<4> {
+        let _scope = scope(self);
         let mut branch = self.convs[self.convs.len() - 1].forward(inner);
         if let Some(cbam) = &self.cbam {
             branch = cbam.forward(branch);
@@ -283,7 +285,7 @@ impl Residual {
             Some(conv) => conv.forward(x),
             None => x,
         };
-        relu(branch + shortcut)
+        relu(add(branch, shortcut))
     }
 }
 
@@ -294,10 +296,11 @@ impl ResNet {
     /// `[batch, input channels, height, width]` → `[batch, channels[i], height / strides[i], width / strides[i]]`, rounded
     /// up at each halving
     pub fn forward(&self, x: Tensor<4>) -> Vec<Tensor<4>> {
+        let _scope = scope(self);
         let mut x = self.stem.forward(x);
         let mut maps = Vec::with_capacity(1 + self.stages.len());
         maps.push(x.clone());
-        x = self.pool.forward(x);
+        x = max_pool2d(&self.pool, x);
         for (i, stage) in self.stages.iter().enumerate() {
             let (last, blocks) = stage.blocks.split_last().expect("a stage has blocks");
             for block in blocks {

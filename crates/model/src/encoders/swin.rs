@@ -17,7 +17,9 @@ use crate::layers::cbam::{Cbam, CbamConfig};
 use crate::layers::drop_path::{DropPath, DropPathConfig, linear_schedule};
 use crate::layers::init;
 use crate::layers::window_attention::{WindowAttention, WindowAttentionConfig};
+use crate::ops::recorded::{add, layer_norm, linear};
 use crate::ops::{conv2d, gelu::gelu};
+use crate::summary::trace::scope;
 
 /// Side and stride of the stem's patches, in input cells.
 const PATCH: usize = 4;
@@ -221,9 +223,9 @@ impl PatchMerging {
                 .narrow(4, column * channels, channels)
                 .reshape([batch, rows, columns, channels]),
         });
-        let merged = self.norm.forward(Tensor::cat(cells.to_vec(), 3));
+        let merged = layer_norm(&self.norm, Tensor::cat(cells.to_vec(), 3));
         let merged = merged.reshape([batch * rows * columns, 4 * channels]);
-        let mixed = self.reduce.forward(merged);
+        let mixed = linear(&self.reduce, merged);
         mixed.reshape([batch, rows, columns, 2 * channels])
     }
 }
@@ -232,21 +234,22 @@ impl SwinBlock {
     /// # Shapes
     /// Channels last: `[batch, height, width, channels]` → the same
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let _scope = scope(self);
         let [batch, height, width, channels] = x.dims();
         let branch = self
             .attention
-            .forward(self.attention_norm.forward(x.clone()));
-        let x = x + self.drop_path.forward(branch);
+            .forward(layer_norm(&self.attention_norm, x.clone()));
+        let x = add(x, self.drop_path.forward(branch));
         // One row a cell, as in ConvNeXt.
-        let cells = self.mlp_norm.forward(x.clone());
+        let cells = layer_norm(&self.mlp_norm, x.clone());
         let cells = cells.reshape([batch * height * width, channels]);
-        let cells = self.reduce.forward(gelu(self.expand.forward(cells)));
+        let cells = linear(&self.reduce, gelu(linear(&self.expand, cells)));
         let mut branch = cells.reshape([batch, height, width, channels]);
         if let Some(cbam) = &self.cbam {
             let map = cbam.forward(branch.permute([0, 3, 1, 2]));
             branch = map.permute([0, 2, 3, 1]);
         }
-        x + self.drop_path.forward(branch)
+        add(x, self.drop_path.forward(branch))
     }
 }
 
@@ -259,7 +262,7 @@ impl Swin {
     /// stem and up behind it
     pub fn forward(&self, x: Tensor<4>) -> Vec<Tensor<4>> {
         let x = conv2d::forward(&self.stem, x).permute([0, 2, 3, 1]);
-        let mut x = self.stem_norm.forward(x);
+        let mut x = layer_norm(&self.stem_norm, x);
         let mut maps = Vec::with_capacity(self.stages.len());
         for stage in &self.stages {
             if let Some(merging) = &stage.merging {

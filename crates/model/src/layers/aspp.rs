@@ -8,6 +8,8 @@ use burn::tensor::{Device, Tensor};
 use super::conv_norm_act::{ConvNormAct, ConvNormActConfig};
 use super::conv3x3::{Conv3x3, Conv3x3Config, Conv3x3Form};
 use super::pool::global_mean;
+use crate::ops::recorded::concat;
+use crate::summary::trace::scope;
 
 /// Configuration of [`Aspp`].
 #[derive(Config, Debug)]
@@ -79,6 +81,7 @@ impl Aspp {
     /// # Shapes
     /// `[batch, channels in, height, width]` → `[batch, channels out, height, width]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let _scope = scope(self);
         let [batch, _, height, width] = x.dims();
         let pooled = self.pool.forward(global_mean(x.clone()));
         let [_, channels, _, _] = pooled.dims();
@@ -90,7 +93,7 @@ impl Aspp {
         if self.pool_last {
             branches.rotate_left(1);
         }
-        let mixed = self.project.forward(Tensor::cat(branches, 1));
+        let mixed = self.project.forward(concat(branches));
         self.dropout.forward(mixed)
     }
 }

@@ -3,12 +3,13 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::activation::{relu, sigmoid};
 use burn::tensor::{Device, Tensor};
 
 use super::conv_norm_act::{ConvNormAct, ConvNormActConfig};
 use super::init;
 use super::pool::{global_max, global_mean};
+use crate::ops::recorded::{add, concat, linear, multiply, relu, sigmoid};
+use crate::summary::trace::{Kind, scope, unary};
 
 /// Which published form of CBAM; their weights are not those of one another.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
@@ -78,20 +79,26 @@ impl Cbam {
     /// # Shapes
     /// `[batch, channels, height, width]` → the same
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let gate = self.mlp(global_mean(x.clone())) + self.mlp(global_max(x.clone()));
-        let x = x * sigmoid(gate);
-        let mut pooled = vec![x.clone().max_dim(1), x.clone().mean_dim(1)];
+        let _scope = scope(self);
+        let gate = add(
+            self.mlp(global_mean(x.clone())),
+            self.mlp(global_max(x.clone())),
+        );
+        let x = multiply(x, sigmoid(gate));
+        let mut pooled = vec![
+            unary(|| Kind::plain("ReduceMax"), x.clone(), |x| x.max_dim(1)),
+            unary(|| Kind::plain("ReduceMean"), x.clone(), |x| x.mean_dim(1)),
+        ];
         if self.mean_first {
             pooled.reverse();
         }
-        let pooled = Tensor::cat(pooled, 1);
-        x * sigmoid(self.spatial.forward(pooled))
+        multiply(x, sigmoid(self.spatial.forward(concat(pooled))))
     }
 
     fn mlp(&self, pooled: Tensor<4>) -> Tensor<4> {
         let [batch, channels, _, _] = pooled.dims();
-        let hidden = relu(self.reduce.forward(pooled.reshape([batch, channels])));
-        self.expand.forward(hidden).reshape([batch, channels, 1, 1])
+        let hidden = relu(linear(&self.reduce, pooled.reshape([batch, channels])));
+        linear(&self.expand, hidden).reshape([batch, channels, 1, 1])
     }
 }
 

@@ -4,11 +4,12 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Initializer, PaddingConfig2d};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
 use super::init;
+use crate::ops::recorded::relu;
 use crate::ops::{batch_norm, conv2d};
+use crate::summary::trace::scope;
 
 /// Configuration of [`ConvNormAct`].
 #[derive(Config, Debug)]
@@ -88,6 +89,7 @@ impl ConvNormAct {
     /// `[batch, channels in, height, width]` → `[batch, channels out, ceil(height / stride), ceil(width / stride)]`
     /// (odd kernels).
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let _scope = scope(self);
         let x = conv2d::forward(&self.conv, x);
         match &self.norm {
             Some(norm) => batch_norm::forward(norm, x, self.activation),

@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::init;
 use crate::ops::conv2d;
+use crate::summary::trace::{Kind, unary};
 
 /// Configuration of [`DepthwiseConv2d`].
 #[derive(Config, Debug)]
@@ -51,7 +52,13 @@ impl DepthwiseConv2d {
     /// # Shapes
     /// `[batch, channels, height, width]` → the same
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        conv2d::with_bias(&self.conv, Some(self.bias.val()), x)
+        let kind = || Kind {
+            per_output: self.conv.kernel_size.iter().product(),
+            ..Kind::plain("DepthwiseConv2D").of(self)
+        };
+        unary(kind, x, |x| {
+            conv2d::with_bias(&self.conv, Some(self.bias.val()), x)
+        })
     }
 }
 

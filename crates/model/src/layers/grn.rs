@@ -5,6 +5,8 @@ use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 
+use crate::summary::trace::{Kind, unary};
+
 /// Configuration of [`Grn`].
 #[derive(Config, Debug)]
 pub struct GrnConfig {
@@ -48,6 +50,11 @@ impl Grn {
     /// # Shapes
     /// Cells in rows, channels last: `[batch, height · width, channels]` → the same
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let kind = || Kind::plain("GlobalResponseNormalization").of(self);
+        unary(kind, x, |x| self.normalise(x))
+    }
+
+    fn normalise(&self, x: Tensor<3>) -> Tensor<3> {
         let square = x.clone().powi_scalar(2).sum_dim(1) + LEAST_SQUARE;
         let response = square.sqrt();
         let normalised = response.clone() / (response.mean_dim(2) + self.epsilon);

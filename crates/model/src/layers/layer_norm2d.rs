@@ -5,6 +5,8 @@ use burn::module::Module;
 use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
 
+use crate::ops::recorded::layer_norm;
+
 /// Configuration of [`LayerNorm2d`].
 #[derive(Config, Debug)]
 pub struct LayerNorm2dConfig {
@@ -38,7 +40,7 @@ impl LayerNorm2d {
     /// `[batch, channels, height, width]` → the same
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let x = x.permute([0, 2, 3, 1]);
-        self.norm.forward(x).permute([0, 3, 1, 2])
+        layer_norm(&self.norm, x).permute([0, 3, 1, 2])
     }
 }
 

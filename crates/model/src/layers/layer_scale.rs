@@ -5,6 +5,8 @@ use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 
+use crate::summary::trace::{Kind, unary};
+
 /// Configuration of [`LayerScale`].
 #[derive(Config, Debug)]
 pub struct LayerScaleConfig {
@@ -38,7 +40,8 @@ impl LayerScale {
     /// # Shapes
     /// Channels last: `[…, channels]` → the same
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        x * self.gamma.val().unsqueeze()
+        let kind = || Kind::plain("LayerScale").of(self);
+        unary(kind, x, |x| x * self.gamma.val().unsqueeze())
     }
 }
 

@@ -2,15 +2,23 @@
 
 use burn::tensor::Tensor;
 
+use crate::summary::trace::{Kind, unary};
+
 /// Mean over height and width.
 ///
 /// # Shapes
 /// `[batch, channels, height, width]` → `[batch, channels, 1, 1]`
 pub fn global_mean(x: Tensor<4>) -> Tensor<4> {
     let [batch, channels, height, width] = x.dims();
-    x.reshape([batch, channels, height * width])
-        .mean_dim(2)
-        .unsqueeze_dim(3)
+    unary(
+        || Kind::plain("GlobalAveragePooling2D"),
+        x,
+        |x| {
+            x.reshape([batch, channels, height * width])
+                .mean_dim(2)
+                .unsqueeze_dim(3)
+        },
+    )
 }
 
 /// Maximum over height and width.
@@ -19,9 +27,15 @@ pub fn global_mean(x: Tensor<4>) -> Tensor<4> {
 /// `[batch, channels, height, width]` → `[batch, channels, 1, 1]`
 pub fn global_max(x: Tensor<4>) -> Tensor<4> {
     let [batch, channels, height, width] = x.dims();
-    x.reshape([batch, channels, height * width])
-        .max_dim(2)
-        .unsqueeze_dim(3)
+    unary(
+        || Kind::plain("GlobalMaxPooling2D"),
+        x,
+        |x| {
+            x.reshape([batch, channels, height * width])
+                .max_dim(2)
+                .unsqueeze_dim(3)
+        },
+    )
 }
 
 /// Maximum over each of `size` = [rows, columns] parts of a map: part i of n begins at cell `floor(i · cells / n)` and ends before

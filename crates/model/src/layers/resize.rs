@@ -2,6 +2,8 @@
 
 use burn::tensor::{Tensor, TensorData};
 
+use crate::summary::trace::{Kind, unary};
+
 /// Bilinear resize to `size` = [height, width] with half-pixel centres, as PyTorch's
 /// `interpolate(mode="bilinear", align_corners=False)` and TensorFlow 2's `resize`. Target centre i lies at source coordinate
 /// (i + ½) · from / to − ½, held inside the source.
@@ -35,6 +37,21 @@ fn resize(
     size: [usize; 2],
     position: impl Fn(usize, usize, usize) -> f64 + Copy,
 ) -> Tensor<4> {
+    if x.dims()[2..] == size {
+        return x;
+    }
+    unary(
+        || Kind::plain("Resizing"),
+        x,
+        |x| interpolated(x, size, position),
+    )
+}
+
+fn interpolated(
+    x: Tensor<4>,
+    size: [usize; 2],
+    position: impl Fn(usize, usize, usize) -> f64 + Copy,
+) -> Tensor<4> {
     let [batch, channels, h, w] = x.dims();
     let [height, width] = size;
     let device = x.device();
@@ -64,9 +81,15 @@ pub fn repeat_nearest(x: Tensor<4>, factor: usize) -> Tensor<4> {
         return x;
     }
     let [batch, channels, h, w] = x.dims();
-    x.reshape([batch, channels, h, 1, w, 1])
-        .expand([batch, channels, h, factor, w, factor])
-        .reshape([batch, channels, h * factor, w * factor])
+    unary(
+        || Kind::plain("UpSampling2D"),
+        x,
+        |x| {
+            x.reshape([batch, channels, h, 1, w, 1])
+                .expand([batch, channels, h, factor, w, factor])
+                .reshape([batch, channels, h * factor, w * factor])
+        },
+    )
 }
 
 /// The `[to, from]` matrix whose rows hold the two weights of each target cell.

@@ -3,12 +3,13 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::tensor::activation::{hard_sigmoid, relu};
 use burn::tensor::{Device, Tensor};
 
 use super::init;
 use super::pool::global_mean;
 use crate::ops::conv2d;
+use crate::ops::recorded::{hard_sigmoid, multiply, relu};
+use crate::summary::trace::scope;
 
 /// Configuration of [`SqueezeExcitation`].
 #[derive(Config, Debug)]
@@ -47,9 +48,10 @@ impl SqueezeExcitation {
     /// # Shapes
     /// `[batch, channels, height, width]` → the same
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let _scope = scope(self);
         let hidden = relu(conv2d::forward(&self.squeeze, global_mean(x.clone())));
         let gate = conv2d::forward(&self.expand, hidden);
-        x * hard_sigmoid(gate, 1.0 / 6.0, 0.5)
+        multiply(x, hard_sigmoid(gate))
     }
 }
 

@@ -8,6 +8,8 @@ use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::init;
+use crate::ops::recorded::linear;
+use crate::summary::trace::{Kind, unary};
 
 /// What attention between cells of different regions of a window is lowered by before the softmax.
 const MASKED: f32 = -100.0;
@@ -128,13 +130,22 @@ impl WindowAttention {
 
     /// Attention inside each run of window² rows.
     fn attend(&self, cells: Tensor<2>, mask: Option<Tensor<5>>) -> Tensor<2> {
-        let [rows, channels] = cells.dims();
+        let kind = || Kind {
+            per_output: 2 * self.window * self.window,
+            ..Kind::plain("WindowAttention").of(&self.position_bias)
+        };
+        let mixed = unary(kind, linear(&self.qkv, cells), |qkv| self.mix(qkv, mask));
+        linear(&self.project, mixed)
+    }
+
+    /// From queries, keys and values, `[rows, 3 C]`, to what the heads say, `[rows, C]`.
+    fn mix(&self, qkv: Tensor<2>, mask: Option<Tensor<5>>) -> Tensor<2> {
+        let [rows, channels] = qkv.dims();
+        let channels = channels / 3;
         let (heads, area) = (self.heads, self.window * self.window);
         let windows = rows / area;
         let depth = channels / heads;
-        let qkv = self
-            .qkv
-            .forward(cells)
+        let qkv = qkv
             .reshape([windows, area, 3, heads, depth])
             .permute([2, 0, 3, 1, 4]);
         let [q, k, v] = [0, 1, 2].map(|i| qkv.clone().narrow(0, i, 1).squeeze_dim::<4>(0));
@@ -146,7 +157,7 @@ impl WindowAttention {
                 .reshape([windows, heads, area, area]);
         }
         let mixed = softmax(scores, 3).matmul(v).swap_dims(1, 2);
-        self.project.forward(mixed.reshape([rows, channels]))
+        mixed.reshape([rows, channels])
     }
 
     /// The bias between each two cells of a window, `[1, heads, window², window²]`.

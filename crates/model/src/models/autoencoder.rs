@@ -4,6 +4,8 @@ use burn::module::Module;
 use burn::nn::conv::ConvTranspose2d;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
+
+use crate::ops::recorded::{conv_transpose2d, linear};
 use serde::{Deserialize, Serialize};
 
 use super::draw_initial_values;
@@ -159,7 +161,7 @@ impl Autoencoder {
         let last = maps.pop().expect("the encoder has maps");
         drop(maps);
         let last = self.norm.forward(last).reshape([batch as i32, -1]);
-        self.squeeze.forward(last)
+        linear(&self.squeeze, last)
     }
 
     /// The map of a vector.
@@ -170,9 +172,9 @@ impl Autoencoder {
         let [batch, _] = vector.dims();
         let [height, width] = self.size;
         let [h, w] = self.size.map(|n| n.div_ceil(self.stride));
-        let coarse = self.expand.forward(vector);
+        let coarse = linear(&self.expand, vector);
         let coarse = coarse.reshape([batch as i32, -1, h as i32, w as i32]);
-        let map = self.last.forward(self.decoder.forward(coarse));
+        let map = conv_transpose2d(&self.last, self.decoder.forward(coarse));
         map.narrow(2, 0, height).narrow(3, 0, width)
     }
 }

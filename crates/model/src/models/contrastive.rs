@@ -7,6 +7,8 @@ use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor};
+
+use crate::summary::trace::{Kind, layer};
 use serde::{Deserialize, Serialize};
 
 use super::draw_initial_values;
@@ -112,7 +114,11 @@ impl Contrastive {
     /// → `[batch (rain), batch (water)]`
     pub fn forward(&self, rain: Tensor<4>, water: Tensor<4>) -> Tensor<2> {
         let (rain, water) = (self.rain.forward(rain), self.water.forward(water));
-        similarities(rain, water, self.log_scale.val())
+        let kind = || Kind::plain("CosineSimilarity").of(&self.log_scale);
+        layer(kind, vec![rain, water], |mut vectors| {
+            let water = vectors.remove(1);
+            similarities(vectors.remove(0), water, self.log_scale.val())
+        })
     }
 
     /// The loss of a batch whose i-th rain made its i-th water, see [`info_nce`]; `[1]`.

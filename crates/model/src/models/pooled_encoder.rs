@@ -9,6 +9,8 @@ use crate::encoders::{Encoder, EncoderName};
 use crate::layers::init;
 use crate::layers::pad::pad_to_multiple;
 use crate::layers::pool::global_mean;
+use crate::ops::recorded::{layer_norm, linear};
+use crate::summary::trace::scope;
 
 /// Configuration of [`PooledEncoder`].
 #[derive(Config, Debug)]
@@ -57,11 +59,12 @@ impl PooledEncoder {
     /// # Shapes
     /// `[batch, input channels, height, width]` of any size → `[batch, outputs]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
+        let _scope = scope(self);
         let mut maps = self.encoder.forward(pad_to_multiple(x, self.stride));
         let last = maps.pop().expect("the encoder has maps");
         drop(maps);
         let [batch, channels, _, _] = last.dims();
         let mean = global_mean(last).reshape([batch, channels]);
-        self.linear.forward(self.norm.forward(mean))
+        linear(&self.linear, layer_norm(&self.norm, mean))
     }
 }

@@ -4,7 +4,6 @@ use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::store::RecordError;
-use burn::tensor::activation::softplus;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +17,8 @@ use crate::layers::cbam::{Cbam, CbamConfig};
 use crate::layers::init;
 use crate::layers::pad::pad_to_multiple;
 use crate::layers::resize::{repeat_nearest, resize_bilinear, resize_bilinear_aligned};
-use crate::ops::conv2d;
+use crate::ops::{conv2d, recorded::softplus};
+use crate::summary::trace::scope;
 
 /// What a network says of every cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -262,6 +262,7 @@ impl Segmenter {
     /// # Shapes
     /// `[batch, input channels, height, width]` → `[batch, head channels, height, width]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let _scope = scope(self);
         let [_, _, height, width] = x.dims();
         let x = pad_to_multiple(x, self.multiple);
         let [_, _, padded_height, padded_width] = x.dims();
@@ -291,7 +292,7 @@ impl Segmenter {
             false => logits.narrow(2, 0, height).narrow(3, 0, width),
         };
         match self.depth {
-            true => softplus(logits, 1.0),
+            true => softplus(logits),
             false => logits,
         }
     }

@@ -5,10 +5,11 @@
 
 use burn::nn::BatchNorm;
 use burn::tensor::Tensor;
-use burn::tensor::activation::relu;
 
 #[cfg(feature = "flex")]
 use super::flex;
+use super::recorded::relu;
+use crate::summary::trace::{Kind, unary};
 
 /// `norm.forward(x)`, and a ReLU of it if `with_relu`.
 ///
@@ -19,7 +20,8 @@ pub fn forward(norm: &BatchNorm, x: Tensor<4>, with_relu: bool) -> Tensor<4> {
     if flex::is_f32(&x) && x.device().is_autodiff() && norm.training.is_enabled() {
         return on_flex::train(norm, x, with_relu);
     }
-    let y = norm.forward(x);
+    let kind = || Kind::plain("BatchNormalization").of(norm);
+    let y = unary(kind, x, |x| norm.forward(x));
     if with_relu { relu(y) } else { y }
 }
 

@@ -11,6 +11,7 @@ use burn::tensor::{Tensor, module};
 
 #[cfg(feature = "flex")]
 use super::flex;
+use crate::summary::trace::{Kind, unary};
 
 /// `conv.forward(x)`.
 ///
@@ -41,7 +42,18 @@ pub fn with_bias(conv: &Conv2d, bias: Option<Tensor<1>>, x: Tensor<4>) -> Tensor
         }
     };
     let options = ConvOptions::new_with_padding(conv.stride, padding, conv.dilation, conv.groups);
-    conv2d(x, conv.weight.val(), bias, options)
+    let kind = || {
+        let [_, channels_in, height, width] = conv.weight.lazy_shape().dims();
+        let name = match conv.groups {
+            1 => "Conv2D",
+            _ => "DepthwiseConv2D",
+        };
+        Kind {
+            per_output: channels_in * height * width,
+            ..Kind::plain(name).of(conv)
+        }
+    };
+    unary(kind, x, |x| conv2d(x, conv.weight.val(), bias, options))
 }
 
 /// As burn's function of that name.

@@ -9,9 +9,14 @@ use burn::tensor::Tensor;
 
 #[cfg(feature = "flex")]
 use super::flex;
+use crate::summary::trace::{Kind, unary};
 
 /// GELU of every number.
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    unary(|| Kind::plain("GELU"), x, unrecorded)
+}
+
+fn unrecorded<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if flex::is_f32(&x) {
         return on_flex::gelu(x);

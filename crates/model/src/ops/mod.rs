@@ -12,5 +12,6 @@ mod flex;
 pub mod gelu;
 #[cfg(feature = "flex")]
 mod matrix_conv;
+pub mod recorded;
 #[cfg(feature = "flex")]
 mod simd;

@@ -11,10 +11,11 @@ use safetensors::{Dtype, View};
 use super::WeightsError;
 use super::names::{Family, Modules, encoder_path};
 use super::slots::slots;
+use crate::decoders::DecoderName;
 use crate::encoders::EncoderConfig;
 use crate::encoders::convnext::ConvNeXtConfig;
 use crate::encoders::resnet::ResNetBlock;
-use crate::models::segmenter::SegmenterConfig;
+use crate::models::segmenter::{Head, SegmenterConfig};
 
 /// Under whose names a network is exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -136,8 +137,54 @@ fn torchvision_model(config: &SegmenterConfig) -> String {
 }
 
 /// The network of segmentation_models_pytorch.
-fn smp_model(_config: &SegmenterConfig) -> String {
-    String::new()
+fn smp_model(config: &SegmenterConfig) -> String {
+    let encoder = config.encoder_config();
+    let stride = encoder.strides().last().copied().unwrap_or(32);
+    let width = |published: usize| config.decoder_channels.unwrap_or(published);
+    let (class, arguments) = match config.decoder {
+        DecoderName::DeepLabV3 => (
+            "DeepLabV3",
+            format!(
+                "encoder_output_stride={stride}, decoder_channels={}",
+                width(256)
+            ),
+        ),
+        DecoderName::PspNet => ("PSPNet", format!("psp_out_channels={}", width(512))),
+        DecoderName::UNet => {
+            let channels: Vec<usize> = (0..5).map(|i| (width(256) >> i).max(1)).collect();
+            ("Unet", format!("decoder_channels={channels:?}"))
+        }
+        _ => (
+            "DeepLabV3Plus",
+            format!(
+                "encoder_output_stride={stride}, decoder_channels={}",
+                width(256)
+            ),
+        ),
+    };
+    let resnet = matches!(encoder, EncoderConfig::ResNet(_));
+    let mut model = format!(
+        "model = smp.{class}(\"{}{}\", encoder_weights=None, in_channels={}, classes={}, {arguments})",
+        if resnet { "" } else { "tu-" },
+        config.encoder,
+        config.input_channels,
+        config.head.channels(),
+    );
+    if resnet && config.decoder == DecoderName::PspNet {
+        // It keeps stages that it does not run.
+        model += "\nmodel.encoder.layer3 = model.encoder.layer4 = torch.nn.Identity()";
+        model.insert_str(0, "import torch\n");
+    }
+    if config.head == Head::Depth {
+        model += "\n# the depth in metres is the softplus of what it gives";
+    }
+    if config.input_upsampling > 1 {
+        model += &format!(
+            "\n# enlarge the input {} times first",
+            config.input_upsampling
+        );
+    }
+    model
 }
 
 /// Writes the weights of `model` to `path` as safetensors, whole or not at all, and returns the number of tensors.
@@ -222,7 +269,7 @@ impl Buffer {
 
     /// torchvision's index from each two cells of a window to the row of the table of biases, which has (2 window − 1)² rows.
     fn relative_positions(rows: usize) -> Self {
-        let window = (rows.isqrt() + 1) / 2;
+        let window = rows.isqrt().div_ceil(2);
         let axis = |query: usize, key: usize| query + window - 1 - key;
         let area = window * window;
         let mut bytes = Vec::with_capacity(8 * area * area);

@@ -111,7 +111,7 @@ impl From<String> for Name {
 /// The path inside the encoder, which begins with its type; none outside of it.
 pub(super) fn encoder_path<'a>(path: &'a [&'a str]) -> Option<&'a [&'a str]> {
     match path {
-        ["encoder", rest @ ..] => Some(rest),
+        ["encoder", rest @ ..] | ["network", "encoder", rest @ ..] => Some(rest),
         ["ConvNeXt" | "ResNet" | "Swin" | "MobileNetV3", ..] => Some(path),
         _ => None,
     }

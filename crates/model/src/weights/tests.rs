@@ -199,6 +199,59 @@ fn encoders_give_what_their_originals_give() {
 }
 
 #[test]
+fn a_whole_network_of_torchvision() {
+    let golden = golden("torchvision fcn_resnet50");
+    let folder = tempfile::tempdir().unwrap();
+    let file = WeightsFile::open(&golden.write(folder.path())).unwrap();
+    let config = SegmenterConfig {
+        input_channels: 3,
+        ..SegmenterConfig::from_name("fcn-resnet50").unwrap()
+    };
+    let model = config.init_lazily(&Device::flex()).unwrap();
+    let (model, report) = file.load_into(model).unwrap();
+    assert_eq!(report.family, Family::TorchvisionSegmentation);
+    assert_eq!(report.missing, [""; 0]);
+    let auxiliary = |name: &String| name.starts_with("aux_classifier.");
+    assert!(report.skipped.iter().all(auxiliary), "{report}");
+    let y = model.forward(input([1, 3, 96, 64]));
+    golden.check("torchvision fcn_resnet50", vec![y]);
+}
+
+#[test]
+fn a_head_of_other_classes_stays_fresh() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("smp.safetensors");
+    let config = SegmenterConfig {
+        decoder_channels: Some(16),
+        ..SegmenterConfig::from_name("deeplabv3plus_smp-resnet18").unwrap()
+    };
+    let fresh = |config: &SegmenterConfig| config.init_lazily(&Device::flex()).unwrap();
+    let model = crate::golden::filled(fresh(&config));
+    export(&model, Format::Smp, &path).unwrap();
+    let file = WeightsFile::open(&path).unwrap();
+    let (same, report) = file.load_into(fresh(&config)).unwrap();
+    assert_eq!((report.family, report.missing.len()), (Family::Smp, 0));
+    let x = input([1, 8, 64, 32]);
+    assert_eq!(
+        same.forward(x.clone()).into_data(),
+        model.forward(x).into_data()
+    );
+
+    let one = SegmenterConfig {
+        head: crate::models::segmenter::Head::OneLogit,
+        ..config
+    };
+    let (_, report) = file.load_into(fresh(&one)).unwrap();
+    let text = report.to_string();
+    assert!(
+        text.contains(
+            "\n  left as it was: head.weight is [1, 16, 1, 1], in the file [2, 16, 1, 1]\n"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
 fn pth_files_zipped_and_legacy() {
     let golden = golden("official narrow");
     for name in ["narrow.pth", "narrow_legacy.pth"] {
@@ -433,6 +486,12 @@ fn exports_load_in_pytorch_as_the_printed_code_says() {
         ("deeplabv3plus-resnet50", Format::Torchvision),
         ("deeplabv3plus_keras-convnext_tiny", Format::Torchvision),
         ("deeplabv3plus_keras-convnext_xtiny", Format::Timm),
+        ("deeplabv3plus_smp-resnet18", Format::Smp),
+        ("deeplabv3plus_smp-convnext_atto", Format::Smp),
+        ("deeplabv3-resnet18", Format::Smp),
+        ("pspnet-resnet18", Format::Smp),
+        ("unet-resnet18", Format::Smp),
+        ("unet-convnext_atto", Format::Smp),
         ("deeplabv3plus-swin_t", Format::Torchvision),
         (
             "deeplabv3plus_keras-mobilenet_v3_small",

@@ -156,6 +156,9 @@ with torch.no_grad():
     }.items():
         keep(name, fill(net), maps_of(net, WIDE if "swin" in name else PICTURE))
 
+    fcn = torchvision.models.segmentation.fcn_resnet50(weights=None, weights_backbone=None, num_classes=2, aux_loss=True)
+    keep("torchvision fcn_resnet50", fill(fcn), [fcn(PICTURE)["out"]])
+
 here = Path(__file__).parent
 torch.save({"model": narrow.state_dict(), "epoch": 300}, here / "narrow.pth")
 torch.save({"model": narrow.state_dict(), "epoch": 300}, here / "narrow_legacy.pth", _use_new_zipfile_serialization=False)
