@@ -2,7 +2,7 @@
 
     python -m venv venv && venv/bin/pip install tensorflow-cpu
     venv/bin/python tf_data.py rewrite IN OUT     # the samples of IN, written by TensorFlow: serialize_tensor, GZIP level 9
-    venv/bin/python tf_data.py measure DIR        # one line of JSON: the fastest of several pipelines, and all of them
+    venv/bin/python tf_data.py measure DIR TIMES  # one line of JSON: the fastest of several pipelines, and all of them
 
 Both folders hold `<int>.tfrecord.gz` and `metadata.json`. The pipelines do what the loader does: both checksums, decoding, rain
 repeated twice and cropped, depth cropped and thresholded, isolated wet cells dried, batches of 32. They differ in how files are
@@ -77,13 +77,14 @@ def transform(metadata):
     return apply
 
 
-def pipeline(folder, reads, ordered):
+def pipeline(folder, times, reads, ordered):
     metadata = json.loads((pathlib.Path(folder) / "metadata.json").read_text())
     records = tf.data.TFRecordDataset(shards(folder), compression_type="GZIP", num_parallel_reads=reads)
     options = tf.data.Options()
     options.deterministic = ordered
     return (
-        records.with_options(options)
+        records.repeat(times)
+        .with_options(options)
         .map(transform(metadata), num_parallel_calls=tf.data.AUTOTUNE)
         .batch(BATCH)
         .prefetch(tf.data.AUTOTUNE)
@@ -99,7 +100,7 @@ def run(dataset):
     return samples, time.perf_counter() - start, first
 
 
-def measure(folder):
+def measure(folder, times):
     cores = len(os.sched_getaffinity(0))
     variants = {
         "one file after the other": (None, True),
@@ -109,7 +110,7 @@ def measure(folder):
     }
     results = {}
     for name, settings in variants.items():
-        samples, seconds, first = run(pipeline(folder, *settings))
+        samples, seconds, first = run(pipeline(folder, times, *settings))
         results[name] = {"samples": samples, "seconds": seconds, "first_batch_s": first}
     best = max(results.values(), key=lambda result: result["samples"] / result["seconds"])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -120,7 +121,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["rewrite", source, target]:
             rewrite(source, target)
-        case ["measure", folder]:
-            measure(folder)
+        case ["measure", folder, times]:
+            measure(folder, int(times))
         case _:
             sys.exit(__doc__)

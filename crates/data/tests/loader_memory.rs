@@ -86,9 +86,9 @@ fn memory_is_that_of_the_buffers_for_any_number_of_files() {
     let sample_bytes = 4 * (2 * 32 * 24 + 64 * 48);
     let few = peak(folder.path(), 40);
     let many = peak(folder.path(), FILES);
-    // Which thread is first decides how many of the samples read ahead are held at once: half a megabyte at most. The order
+    // Which thread is first decides how many of the samples read ahead are held at once: a megabyte at most. The order
     // of the shards takes some bytes each.
-    let read_ahead = 2 * 4 * 4 * sample_bytes;
+    let read_ahead = 2 * 4 * 8 * sample_bytes;
     assert!(
         many < few + read_ahead + 100 * FILES,
         "{few} bytes for 40 files, {many} for {FILES}"

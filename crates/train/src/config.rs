@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use pluvial_data::loader::OnBadRecord;
+use pluvial_data::loader::{InputStats, OnBadRecord};
 use pluvial_data::transform::Channel;
 use pluvial_model::SegmenterConfig;
 use pluvial_model::losses::{CrossEntropyDice, LossConfig};
@@ -70,11 +70,21 @@ pub struct DataConfig {
     pub threshold_m: f32,
     /// Turn wet cells without a wet neighbour dry, as the published pipeline does.
     pub remove_isolated: bool,
+    /// Factor on the channels `rain` and `rain_totals`.
+    pub rain_scale: f32,
+    /// Normalise every plane of the input to mean 0 and deviation 1 over the training split.
+    pub normalise: bool,
     /// `[height, width]` of the centre crop in cells; the whole map where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_size: Option<[usize; 2]>,
-    /// Random flips of the training samples.
+    /// Crop the training samples somewhere, anew each time, rather than in the middle.
+    pub random_crop: bool,
+    /// Random flips of the training samples, and quarter turns where `output_size` or the map is square.
     pub flips: bool,
+    /// Draw training samples evenly over classes of their share of wet cells, each at most so many times an epoch on average;
+    /// once each where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub balance_copies: Option<f64>,
     /// Samples in a batch.
     pub batch_size: usize,
     /// Memory for decoded samples, MiB.
@@ -84,6 +94,10 @@ pub struct DataConfig {
     /// Share of the shards used for training where the dataset has no splits of its own (the published layout);
     /// the rest is split evenly into validation and test.
     pub train_share: f64,
+    /// What `normalise` and `balance_copies` need to know of the training split. A run measures it and keeps it here, so that
+    /// a resume and a prediction use the same numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_stats: Option<InputStats>,
 }
 
 impl Default for DataConfig {
@@ -105,12 +119,17 @@ impl Default for DataConfig {
             ],
             threshold_m: 0.1,
             remove_isolated: true,
+            rain_scale: 1.0,
+            normalise: false,
             output_size: None,
+            random_crop: false,
             flips: true,
+            balance_copies: None,
             batch_size: 8,
             cache_mib: 2048,
             on_bad_record: Default::default(),
             train_share: 0.8,
+            input_stats: None,
         }
     }
 }
@@ -242,6 +261,7 @@ impl Config {
             ("train.epochs", train.epochs as f64),
             ("optim.learning_rate", optim.learning_rate),
             ("data.threshold_m", f64::from(data.threshold_m)),
+            ("data.rain_scale", f64::from(data.rain_scale)),
             ("train.checkpoint_minutes", train.checkpoint_minutes),
         ];
         for (key, value) in positive {
@@ -252,6 +272,12 @@ impl Config {
         let share = data.train_share;
         if !(share > 0.0 && share < 1.0) {
             bail!("data.train_share is {share}: it must lie between 0 and 1");
+        }
+        if data.random_crop && data.output_size.is_none() {
+            bail!("data.random_crop needs data.output_size, the size of the crop");
+        }
+        if let Some(copies) = data.balance_copies.filter(|copies| !(*copies >= 1.0)) {
+            bail!("data.balance_copies is {copies}: it must be 1 at least");
         }
         if data.channels.is_empty() {
             bail!("data.channels is empty: the network needs an input");
@@ -340,6 +366,7 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pluvial_data::transform::Moments;
 
     fn load(text: &str, settings: &[&str]) -> Result<Config> {
         let folder = tempfile::tempdir().unwrap();
@@ -386,6 +413,24 @@ mod tests {
         );
         let again: Config = toml::from_str(&config.to_toml().unwrap()).unwrap();
         assert_eq!(again, config);
+    }
+
+    #[test]
+    fn measured_inputs_are_kept_to_the_last_bit() {
+        let mut config = load("[data]\nnormalise = true\nbalance_copies = 8\n", &[]).unwrap();
+        config.data.input_stats = Some(InputStats {
+            samples: 7,
+            moments: vec![Moments {
+                mean: 0.1,
+                deviation: 1.0 / 3.0,
+            }],
+            wet_shares: [4, 0, 2, 1, 0, 0, 0],
+        });
+        let again = load(&config.to_toml().unwrap(), &[]).unwrap();
+        assert_eq!(again, config);
+        let message = |text| format!("{:#}", load(text, &[]).unwrap_err());
+        assert!(message("[data]\nrandom_crop = true\n").contains("data.output_size"));
+        assert!(message("[data]\nbalance_copies = 0.5\n").contains("must be 1 at least"));
     }
 
     #[test]

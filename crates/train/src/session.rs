@@ -31,7 +31,7 @@ use crate::report;
 use crate::run_dir::{RunDir, RunInfo, git_commit, unix_now_s};
 use crate::scores::{RunScores, SplitScores, best_uninformed, plain_name};
 use crate::signals::StopFlag;
-use crate::splits::Splits;
+use crate::splits::{Splits, measure_inputs};
 
 /// Maps drawn of each test split.
 const MAPS_A_SPLIT: usize = 6;
@@ -64,6 +64,7 @@ pub fn train(
         _ => None,
     };
     let folder = dataset_folder(&config, log, stop)?;
+    measure_inputs(&mut config, &folder)?;
     let splits = Splits::open(&config, &folder)?;
     config.model.input_channels = splits.train.input_shape()[0];
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use pluvial_data::dataset::Dataset;
-use pluvial_data::loader::{Loader, LoaderConfig};
+use pluvial_data::loader::{Balance, Loader, LoaderConfig};
 use pluvial_data::split;
-use pluvial_data::transform::TransformConfig;
+use pluvial_data::transform::{Crop, TransformConfig};
 
 use crate::config::{Config, DataConfig};
 
@@ -66,9 +66,18 @@ impl Splits {
             cache_bytes: 0,
             ..in_order.clone()
         };
+        let plain = loader_config(config);
         let shuffled = LoaderConfig {
             augment: config.data.flips,
-            ..loader_config(config)
+            balance: balance(&config.data)?,
+            transform: TransformConfig {
+                crop: match config.data.random_crop {
+                    true => Crop::Random,
+                    false => Crop::Centre,
+                },
+                ..plain.transform.clone()
+            },
+            ..plain
         };
         let open = |shards: Vec<usize>, config: &LoaderConfig| {
             Loader::new(Arc::clone(&dataset), shards, config.clone())
@@ -95,14 +104,43 @@ impl Splits {
     }
 }
 
+/// Measures what `data.normalise` and `data.balance_copies` need, where they are set and it is not known yet.
+///
+/// # Errors
+/// As [`Splits::open`], and those of reading the training split.
+pub fn measure_inputs(config: &mut Config, folder: &Path) -> Result<()> {
+    let data = &config.data;
+    if data.input_stats.is_some() || !(data.normalise || data.balance_copies.is_some()) {
+        return Ok(());
+    }
+    let mut plain = config.clone();
+    plain.data.normalise = false;
+    plain.data.balance_copies = None;
+    let splits = Splits::open(&plain, folder)?;
+    config.data.input_stats = Some(splits.train.input_stats()?);
+    Ok(())
+}
+
+/// How often training samples come.
+fn balance(data: &DataConfig) -> Result<Option<Balance>> {
+    let Some(most) = data.balance_copies else {
+        return Ok(None);
+    };
+    let stats = data.input_stats.as_ref().context("no wet shares known")?;
+    Ok(Some(Balance::even(stats.wet_shares, most)?))
+}
+
 /// How samples become inputs and labels.
 pub fn transform_config(data: &DataConfig) -> TransformConfig {
+    let stats = data.input_stats.as_ref().filter(|_| data.normalise);
     TransformConfig {
         channels: data.channels.clone(),
         output_size: data.output_size,
         threshold_m: data.threshold_m,
         remove_isolated: data.remove_isolated,
-        ..TransformConfig::default()
+        rain_scale: data.rain_scale,
+        moments: stats.map(|stats| stats.moments.clone()),
+        crop: Crop::Centre,
     }
 }
 

@@ -12,7 +12,7 @@ use crate::record::ShardReader;
 use crate::sample::Sample;
 
 /// Records that a thread reads ahead for each of its lanes.
-const READ_AHEAD: usize = 4;
+const READ_AHEAD: usize = 8;
 
 /// A decoded record.
 #[derive(Debug, Clone)]

@@ -90,7 +90,8 @@ pub fn read(path: &Path) -> Result<GeoGrid> {
     let chunk_rows = chunk_rows.min(rows);
     for (rows, columns) in [(rows, columns), (chunk_rows, chunk_columns)] {
         let cells = u64::from(columns) * u64::from(rows);
-        if cells > MAX_CELLS || (cells / 8).saturating_mul(bits) > room as u64 {
+        // Cells of less than a byte are counted as one: here they take four.
+        if cells > MAX_CELLS || (cells / 8).saturating_mul(bits.max(8)) > room as u64 {
             return Err(wrong(format!(
                 "{rows} × {columns} cells cannot come from {file_size} bytes"
             )));
