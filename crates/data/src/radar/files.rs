@@ -316,6 +316,8 @@ impl Archive {
     /// Lists the entries of an archive. A compressed one is unpacked first, to a temporary file that has no name.
     fn read(path: &Path) -> Result<Self> {
         Self::index(path)
+            // Its message quotes the damaged bytes.
+            .map_err(|e| e.to_string().replace(['\n', '\r'], " "))
             .map_err(|e| DataError::format(path, format!("the tar archive is damaged: {e}")))
     }
 
