@@ -51,10 +51,12 @@ impl Solver {
     /// [`HydroError`] for what [`Domain::validate`] and [`SolverConfig::validate`] refuse, and [`HydroError::Boundary`] for a
     /// boundary that cannot be where or what it is.
     pub fn new(domain: Domain, config: SolverConfig) -> Result<Self, HydroError> {
-        // Several blocks a thread even out what the plan of the work does not see.
-        let threads = rayon::current_num_threads();
-        let max_blocks = if threads == 1 { 1 } else { 2 * threads };
-        Self::with_blocks(domain, config, max_blocks, MIN_BLOCK_CELLS)
+        Self::with_blocks(
+            domain,
+            config,
+            rayon::current_num_threads(),
+            MIN_BLOCK_CELLS,
+        )
     }
 
     fn with_blocks(

@@ -11,7 +11,7 @@ use crate::sweep::{Block, HaloRows, Scratch, StateRows, Sweep};
 const MIN_ROWS: usize = 4;
 
 /// Cells in active chunks below which a block is too short to be worth a thread.
-pub(crate) const MIN_BLOCK_CELLS: usize = 4096;
+pub(crate) const MIN_BLOCK_CELLS: usize = 2048;
 
 /// Old rows on both sides of a border between blocks, before row b: b - 2 to b + 1, and to b + 2 of y faces.
 struct Halo {
