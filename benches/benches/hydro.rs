@@ -64,21 +64,23 @@ fn main() -> Result<()> {
                     );
                 }
             }
-            if let Some(folder) = &boscastle {
-                for (name, file, cell_size_m) in [
-                    ("50 m", "dem_50m.asc", 50.0),
-                    ("10 m", "dem_10m.asc.gz", 10.0),
-                ] {
-                    storm(
-                        name,
-                        read_terrain(folder, file)?,
-                        cell_size_m,
-                        &read_rain(folder)?,
-                    )?;
-                }
-            }
             Ok(())
         })?;
+    }
+    if let Some(folder) = &boscastle {
+        println!();
+        let rain_mm_per_h = read_rain(folder)?;
+        for (file, cell_size_m, threads) in [
+            ("dem_50m.asc", 50.0, 1),
+            ("dem_50m.asc", 50.0, 2),
+            ("dem_10m.asc.gz", 10.0, 2),
+        ] {
+            let bed_m = read_terrain(folder, file)?;
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()?;
+            pool.install(|| storm(bed_m, cell_size_m, &rain_mm_per_h))?;
+        }
     }
     Ok(())
 }
@@ -171,7 +173,7 @@ fn updates_per_s(
 }
 
 /// The 72 h of August 2004, a depth frame kept every five minutes.
-fn storm(name: &str, bed_m: Array2<f64>, cell_size_m: f64, rain_mm_per_h: &[f32]) -> Result<()> {
+fn storm(bed_m: Array2<f64>, cell_size_m: f64, rain_mm_per_h: &[f32]) -> Result<()> {
     let edge = Edge::FreeOutflow { slope: 0.005 };
     let mut solver = Solver::new(domain(bed_m, cell_size_m, edge), SolverConfig::default())?;
     let start = Instant::now();
@@ -184,8 +186,9 @@ fn storm(name: &str, bed_m: Array2<f64>, cell_size_m: f64, rain_mm_per_h: &[f32]
         wet = wet.max(label.iter().filter(|depth| **depth >= 0.1).count());
     }
     println!(
-        "Boscastle {name}, 72 h with {} depth frames: {:.2} s, {steps} steps of {} cells, {wet} wet at most, mass error {:.1e}",
+        "Boscastle {cell_size_m} m, 72 h with {} depth frames on {} thread(s): {:.2} s, {steps} steps of {} cells, {wet} wet at most, mass error {:.1e}",
         rain_mm_per_h.len(),
+        rayon::current_num_threads(),
         start.elapsed().as_secs_f64(),
         label.len(),
         solver.mass_balance().relative_error()

@@ -594,6 +594,7 @@ fn hash_file(hash: &mut Sha256, path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pluvial_hydro::Parameter;
 
     const SMALL: &str = r#"
         [grid]
@@ -732,5 +733,25 @@ mod tests {
                 .unwrap_err()
                 .contains("areas of validation and test overlap")
         );
+    }
+
+    #[test]
+    fn infiltration_of_every_kind_is_read() {
+        let read = |text: &str| toml::from_str::<HydroRecipe>(text).map(|hydro| hydro.infiltration);
+        assert_eq!(read("").unwrap(), Infiltration::None);
+        assert_eq!(
+            read("infiltration.constant.mm_per_h = 2").unwrap(),
+            Infiltration::Constant { mm_per_h: 2.0 }
+        );
+        let loam = "[infiltration.green_ampt]\nconductivity_mm_per_h = 10.9\nsuction_head_mm = 110\nmoisture_deficit = 0.25";
+        assert_eq!(
+            read(loam).unwrap(),
+            Infiltration::GreenAmpt {
+                conductivity_mm_per_h: Parameter::Uniform(10.9),
+                suction_head_mm: Parameter::Uniform(110.0),
+                moisture_deficit: Parameter::Uniform(0.25),
+            }
+        );
+        assert!(read("infiltration.constant.m_per_h = 2").is_err());
     }
 }

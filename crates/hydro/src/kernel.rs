@@ -86,16 +86,22 @@ fn discharges_with(
     let half_step = 0.5 * (timestep_s / cell_size_m);
     let gravity_slope = GRAVITY * (timestep_s / cell_size_m);
     let gravity_sqrt = GRAVITY.sqrt();
+    // Outside the domain this is inf - inf: not a number, hence not wet.
+    let flow_depth =
+        |i: usize| max(bed_a[i] + depth_a[i], bed_b[i] + depth_b[i]) - max(bed_a[i], bed_b[i]);
+    // In two loops: in one, a face's operations depend on each other over more cycles than can be filled with other faces.
+    for (i, root) in out.iter_mut().enumerate() {
+        let h = flow_depth(i);
+        *root = inverse_sixth_root(if h > dry_depth_m { h } else { 1.0 });
+    }
     for i in 0..n {
-        let level_a = bed_a[i] + depth_a[i];
-        let level_b = bed_b[i] + depth_b[i];
-        // Outside the domain this is inf - inf: not a number, hence not wet.
-        let flow_depth = max(level_a, level_b) - max(bed_a[i], bed_b[i]);
+        let drop = (bed_b[i] + depth_b[i]) - (bed_a[i] + depth_a[i]);
+        let flow_depth = flow_depth(i);
         let wet = flow_depth > dry_depth_m;
         let h = if wet { flow_depth } else { 1.0 };
 
         let n2 = manning(i) * manning(i);
-        let root = inverse_sixth_root(h);
+        let root = out[i];
         let root2 = root * root;
         let root6 = root2 * root2 * root2; // 1 / h
         let friction = gravity_step * n2 * (root6 * root6 * root2);
@@ -105,7 +111,7 @@ fn discharges_with(
         let norm = (own[i] * own[i] + across * across).sqrt();
         let smoothing = half_step * min(own[i].abs() * root6, wave_speed); // (1 - θ) / 2
         let smoothed = own[i] + smoothing * ((before[i] + behind[i]) - (own[i] + own[i]));
-        let tentative = smoothed - gravity_slope * h * (level_b - level_a);
+        let tentative = smoothed - gravity_slope * h * drop;
         let norm_before_friction =
             tentative.abs() + (norm - own[i].abs()) * (1.0 + friction * norm);
         let q = tentative / (0.5 + (0.25 + friction * norm_before_friction).sqrt());
