@@ -49,7 +49,9 @@ struct Arguments {
 }
 
 fn size(text: &str) -> Result<[usize; 2], String> {
-    let parts = text.split_once('x').and_then(|(h, w)| Some([h.parse().ok()?, w.parse().ok()?]));
+    let parts = text
+        .split_once('x')
+        .and_then(|(h, w)| Some([h.parse().ok()?, w.parse().ok()?]));
     parts.ok_or_else(|| "must be ROWSxCOLUMNS".into())
 }
 
@@ -76,7 +78,9 @@ impl RadarSource for Rain {
             return Ok(None);
         }
         let [height, width] = self.size;
-        let data = Array2::from_shape_fn((height, width), |(row, column)| rate(self.next, row, column, width));
+        let data = Array2::from_shape_fn((height, width), |(row, column)| {
+            rate(self.next, row, column, width)
+        });
         self.next += 1;
         Ok(Some(RadarFrame {
             end_s: Some(START_S + FRAME_S * self.next as i64),
@@ -99,11 +103,17 @@ impl DepthSource for Depth {
     fn next_depth(&mut self) -> pluvial_data::Result<Option<DepthFrame>> {
         let [height, width] = self.size.map(|cells| cells * RATIO);
         let data = Array2::from_shape_fn((height, width), |(row, column)| {
-            0.01 * rate(self.next, row / RATIO, column / RATIO, width / RATIO) + if row == column { 0.2 } else { 0.0 }
+            0.01 * rate(self.next, row / RATIO, column / RATIO, width / RATIO)
+                + if row == column { 0.2 } else { 0.0 }
         });
         let time = DepthTime::Index(self.next);
         self.next += 1;
-        let depth_m = GeoGrid::new(data, 0.0, RAIN_CELL_M * self.size[0] as f64, RAIN_CELL_M / RATIO as f64);
+        let depth_m = GeoGrid::new(
+            data,
+            0.0,
+            RAIN_CELL_M * self.size[0] as f64,
+            RAIN_CELL_M / RATIO as f64,
+        );
         Ok(Some(DepthFrame { time, depth_m }))
     }
 
@@ -115,7 +125,9 @@ impl DepthSource for Depth {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let temporary = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let out = arguments.out.unwrap_or_else(|| temporary.path().join("converted"));
+    let out = arguments
+        .out
+        .unwrap_or_else(|| temporary.path().join("converted"));
     let rain = Rain {
         size: arguments.rain,
         frames: arguments.frames,
@@ -133,7 +145,11 @@ fn main() -> Result<()> {
     let (start, samples) = (Instant::now(), Cell::new(0u64));
     let mib = || peak_memory_bytes().map_or(f64::NAN, |bytes| bytes as f64 / f64::from(1 << 20));
     let line = |samples: u64| {
-        println!("{samples:>9} samples, {:7.1} s, peak memory {:6.1} MiB", start.elapsed().as_secs_f64(), mib());
+        println!(
+            "{samples:>9} samples, {:7.1} s, peak memory {:6.1} MiB",
+            start.elapsed().as_secs_f64(),
+            mib()
+        );
     };
     let tick = || {
         samples.set(samples.get() + 1);
@@ -142,7 +158,15 @@ fn main() -> Result<()> {
         }
     };
     let config = SeriesConfig::default();
-    let report = convert_series(Box::new(rain), Box::new(depth), None, &config, &output, &out, &tick)?;
+    let report = convert_series(
+        Box::new(rain),
+        Box::new(depth),
+        None,
+        &config,
+        &output,
+        &out,
+        &tick,
+    )?;
     line(report.samples);
     ensure!(
         report.samples + report.duplicates + 95 == arguments.frames,

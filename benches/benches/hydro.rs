@@ -6,7 +6,7 @@
 //! and south are read and written (48), the bed and the rain are read (16); roughness is uniform. Grids that fit into a cache
 //! can beat it.
 //!
-//! The terrain and storm of Boscastle are read from the folder `boscastle` in `$PLUVIAL_SHARED`; unset, they are left out.
+//! The terrain and storm of Boscastle are read from the folder `data/boscastle` in `$PLUVIAL_SHARED`; unset, they are left out.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -22,8 +22,8 @@ const BYTES_PER_CELL: f64 = 64.0;
 const SECONDS: f64 = 2.0;
 
 fn main() -> Result<()> {
-    let boscastle =
-        std::env::var_os("PLUVIAL_SHARED").map(|shared| PathBuf::from(shared).join("boscastle"));
+    let boscastle = std::env::var_os("PLUVIAL_SHARED")
+        .map(|shared| PathBuf::from(shared).join("data/boscastle"));
     let mut terrains = vec![
         ("synthetic 512²", waves(512), 10.0),
         ("synthetic 2048²", waves(2048), 10.0),

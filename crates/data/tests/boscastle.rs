@@ -12,7 +12,7 @@ fn load() -> Option<Case> {
         println!("skipped: PLUVIAL_SHARED is not set, the Boscastle run is not read");
         return None;
     };
-    let folder = PathBuf::from(shared).join("boscastle");
+    let folder = PathBuf::from(shared).join("data/boscastle");
     Some(Case::load(&folder).unwrap_or_else(|error| panic!("{error}")))
 }
 

@@ -80,7 +80,10 @@ impl Progress {
                 "bytes" => HumanBytes(count).to_string(),
                 unit => format!("{count} {unit}"),
             };
-            let of = self.bar.length().map_or(String::new(), |total| format!(" of {}", show(total)));
+            let of = self
+                .bar
+                .length()
+                .map_or(String::new(), |total| format!(" of {}", show(total)));
             let message = message();
             let colon = if message.is_empty() { "" } else { ": " };
             eprintln!("{}{of}{colon}{message}", show(self.bar.position()));
