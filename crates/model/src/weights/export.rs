@@ -55,28 +55,34 @@ impl Format {
     }
 }
 
-/// timm's name of the encoder and its arguments.
-fn timm_model(config: &SegmenterConfig) -> String {
-    let (encoder, mut name) = (config.encoder_config(), config.encoder.to_string());
-    let maps = encoder.channels().len();
-    let mut arguments = format!(", output_stride={}", encoder.strides()[maps - 1]);
+/// timm's name of the encoder, and its sizes where it has no name there.
+fn timm_name(config: &SegmenterConfig) -> (String, String) {
+    let name = config.encoder.to_string();
     match config.encoder.config(config.input_channels) {
-        // Sizes that timm has no name for.
         EncoderConfig::ConvNeXt(ConvNeXtConfig { depths, dims, .. })
             if name.ends_with("_xtiny") || name == "convnextv2_xlarge" =>
         {
-            arguments += &format!(", depths={depths:?}, dims={dims:?}");
-            name = format!("{}_tiny", name.split('_').next().unwrap_or_default());
+            let tiny = format!("{}_tiny", name.split('_').next().unwrap_or_default());
+            (tiny, format!(", depths={depths:?}, dims={dims:?}"))
         }
         EncoderConfig::Swin(_) => {
             let sizes = ["tiny", "small", "base"];
             let size = sizes.iter().find(|size| name.ends_with(&size[..1]));
-            name = format!("swin_{}_patch4_window7_224", size.unwrap_or(&"tiny"));
-            arguments = ", strict_img_size=False".into();
+            let name = format!("swin_{}_patch4_window7_224", size.unwrap_or(&"tiny"));
+            (name, ", strict_img_size=False".into())
         }
-        _ => {}
+        _ => (name, String::new()),
     }
-    let indices: Vec<usize> = (0..maps).collect();
+}
+
+/// timm's encoder.
+fn timm_model(config: &SegmenterConfig) -> String {
+    let encoder = config.encoder_config();
+    let (name, mut arguments) = timm_name(config);
+    let indices: Vec<usize> = (0..encoder.channels().len()).collect();
+    if let (Some(stride), false) = (encoder.strides().last(), name.starts_with("swin")) {
+        arguments = format!(", output_stride={stride}{arguments}");
+    }
     format!(
         "model = timm.create_model(\"{name}\", features_only=True, in_chans={}, out_indices={indices:?}{arguments})",
         config.input_channels
@@ -163,10 +169,10 @@ fn smp_model(config: &SegmenterConfig) -> String {
         ),
     };
     let resnet = matches!(encoder, EncoderConfig::ResNet(_));
+    let (name, sizes) = timm_name(config);
     let mut model = format!(
-        "model = smp.{class}(\"{}{}\", encoder_weights=None, in_channels={}, classes={}, {arguments})",
+        "model = smp.{class}(\"{}{name}\", encoder_weights=None, in_channels={}, classes={}, {arguments}{sizes})",
         if resnet { "" } else { "tu-" },
-        config.encoder,
         config.input_channels,
         config.head.channels(),
     );

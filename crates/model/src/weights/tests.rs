@@ -488,6 +488,7 @@ fn exports_load_in_pytorch_as_the_printed_code_says() {
         ("deeplabv3plus_keras-convnext_xtiny", Format::Timm),
         ("deeplabv3plus_smp-resnet18", Format::Smp),
         ("deeplabv3plus_smp-convnext_atto", Format::Smp),
+        ("deeplabv3plus_smp-convnext_xtiny", Format::Smp),
         ("deeplabv3-resnet18", Format::Smp),
         ("pspnet-resnet18", Format::Smp),
         ("unet-resnet18", Format::Smp),
