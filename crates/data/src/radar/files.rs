@@ -228,7 +228,8 @@ fn list(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
         if !may_hold_data(&path) {
             continue;
         }
-        if entry.file_type().map_err(failed)?.is_dir() {
+        // Links are followed: archives are often linked together. The system stops at circles.
+        if path.is_dir() {
             list(&path, paths)?;
         } else {
             paths.push(path);
