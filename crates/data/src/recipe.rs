@@ -594,7 +594,7 @@ fn hash_file(hash: &mut Sha256, path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pluvial_hydro::Parameter;
+    use pluvial_hydro::{Infiltration, Parameter};
 
     const SMALL: &str = r#"
         [grid]
@@ -737,7 +737,8 @@ mod tests {
 
     #[test]
     fn infiltration_of_every_kind_is_read() {
-        let read = |text: &str| toml::from_str::<HydroRecipe>(text).map(|hydro| hydro.infiltration);
+        let read =
+            |text: &str| toml::from_str::<GroundConfig>(text).map(|hydro| hydro.infiltration);
         assert_eq!(read("").unwrap(), Infiltration::None);
         assert_eq!(
             read("infiltration.constant.mm_per_h = 2").unwrap(),
