@@ -59,7 +59,7 @@ fn size(text: &str) -> Result<[usize; 2], String> {
 fn rate(frame: u64, row: usize, column: usize, width: usize) -> f32 {
     let front = (frame as usize / 10) % (2 * width);
     let distance = front.abs_diff(column);
-    if frame % 10 == 0 && distance < 3 {
+    if frame.is_multiple_of(10) && distance < 3 {
         (3 - distance) as f32 * (1.0 + (row % 5) as f32) + (frame % 97) as f32 / 32.0
     } else {
         0.0

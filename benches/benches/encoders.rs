@@ -22,7 +22,7 @@ use pluvial_benches::peak_memory_bytes;
 use pluvial_model::encoders::{Encoder, EncoderName};
 use pluvial_model::losses::{CrossEntropyDice, LossConfig};
 use pluvial_model::models::ParamCount;
-use pluvial_model::{ModelConfig, Segmenter, SegmenterConfig};
+use pluvial_model::{Segmenter, SegmenterConfig};
 use pluvial_train::config::OptimConfig;
 use pluvial_train::device::{DeviceChoice, set_default_backend};
 use pluvial_train::memory::keep_freed_memory;
@@ -100,7 +100,7 @@ impl Network {
             let encoder: EncoderName = encoder.parse()?;
             return Ok(Self::Encoder(encoder.config(channels).init(device)));
         }
-        let ModelConfig::Segmenter(config) = ModelConfig::from_name(name)?;
+        let config = SegmenterConfig::from_name(name)?;
         let config = SegmenterConfig {
             input_channels: channels,
             input_upsampling: 2,
@@ -166,7 +166,7 @@ fn run(cli: Cli) -> Result<()> {
     let warmup = cli.warmup.unwrap_or(if on_cpu { 1 } else { 10 });
     let steps = cli.steps.unwrap_or(if on_cpu { 5 } else { 40 }).max(1);
     let models = match cli.models.as_slice() {
-        [all] if all == "all" => ModelConfig::names(),
+        [all] if all == "all" => SegmenterConfig::names(),
         names => names.to_vec(),
     };
     let (mode, precision) = (name_of(cli.mode), name_of(cli.precision));

@@ -276,7 +276,10 @@ impl Config {
         if data.random_crop && data.output_size.is_none() {
             bail!("data.random_crop needs data.output_size, the size of the crop");
         }
-        if let Some(copies) = data.balance_copies.filter(|copies| !(*copies >= 1.0)) {
+        if let Some(copies) = data
+            .balance_copies
+            .filter(|copies| copies.is_nan() || *copies < 1.0)
+        {
             bail!("data.balance_copies is {copies}: it must be 1 at least");
         }
         if data.channels.is_empty() {

@@ -50,7 +50,7 @@ pub fn write(path: &Path, grid: &GeoGrid) -> Result<()> {
     file::write(path, |out| write_grid(out, grid))
 }
 
-/// Writes a grid as the next of a stream, as [`write`] does.
+/// Writes a grid as the next of a stream, as [`write()`] does.
 ///
 /// # Errors
 /// [`io::ErrorKind::InvalidData`] for an infinite value, else what `out` meets.

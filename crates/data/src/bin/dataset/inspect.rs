@@ -15,7 +15,7 @@ use crate::progress::Progress;
 
 #[derive(Args)]
 pub struct InspectArgs {
-    /// The dataset's folder: <number>.tfrecord.gz and metadata.json; a manifest if there is one.
+    /// The dataset's folder: N.tfrecord.gz and metadata.json; a manifest if there is one.
     dir: PathBuf,
     #[command(flatten)]
     transform: TransformFlags,

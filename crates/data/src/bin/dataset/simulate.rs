@@ -48,7 +48,7 @@ pub struct SimulateArgs {
     /// Constant loss to the ground in mm/h [default: 0].
     #[arg(long, value_name = "MM_PER_H")]
     infiltration: Option<f64>,
-    /// More about ground and solver: TOML with the keys of a recipe's [hydro] table (boundaries, Green-Ampt, …); the options
+    /// More about ground and solver: TOML with the keys of a recipe's hydro table (boundaries, Green-Ampt, …); the options
     /// above go first.
     #[arg(long, value_name = "FILE")]
     hydro: Option<PathBuf>,

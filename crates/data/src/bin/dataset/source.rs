@@ -44,7 +44,7 @@ enum RowOrder {
     NorthUp,
     /// Turned by 90° clockwise, as the downloader's README says.
     Rotated,
-    /// data[column][row], as the downloader's source does where it cuts out an area.
+    /// Columns of rows, as the downloader's source does where it cuts out an area.
     Transposed,
 }
 
