@@ -43,7 +43,7 @@ pub trait DepthSource: Send {
 ///
 /// In a folder the name tells the time: minutes since the start in `WaterDepths<minutes>.asc` (CAESAR-Lisflood) and
 /// `depth_<minutes>.tif` (`dataset simulate`), the date and time (`YYYYMMDDhhmm`, UTC), or else the place in the order of the
-/// last numbers in the names.
+/// last numbers in the names. Where names begin with `depth` or `WaterDepths`, files with other names are left aside.
 ///
 /// # Errors
 /// When nothing is there, or the names in a folder tell their time in different ways.
@@ -72,6 +72,18 @@ pub fn open(path: &Path) -> Result<Box<dyn DepthSource>> {
         if let Some((kind, number)) = time_of(stem) {
             files.push((kind, number, file));
         }
+    }
+    // Velocities and other rasters may lie beside depths that are named so.
+    let is_depth = |file: &Path| {
+        let name = file
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .to_lowercase();
+        name.starts_with("waterdepths") || name.starts_with("depth")
+    };
+    if files.iter().any(|(.., file)| is_depth(file)) {
+        files.retain(|(.., file)| is_depth(file));
     }
     files.sort_by(|a, b| a.1.total_cmp(&b.1).then_with(|| a.2.cmp(&b.2)));
     let Some(&(kind, ..)) = files.first() else {
@@ -216,7 +228,9 @@ mod tests {
             assert_eq!(frame.depth_m.data[[1, 2]], minutes as f32);
         }
         assert!(source.next_depth().unwrap().is_none());
-        write("step7.asc", 1.0);
+        write("VelocityEast5.asc", 0.0);
+        assert!(open(folder.path()).is_ok());
+        write("depth_201008260735.asc", 1.0);
         assert!(
             open(folder.path())
                 .err()

@@ -18,6 +18,8 @@ pub(super) struct Sharder<'a> {
     manifest: Manifest,
     /// What the next shards hold, without file and times.
     info: ShardInfo,
+    /// Whether they differ from what the current one holds.
+    changed: bool,
     current: Option<(ShardWriter, ShardInfo)>,
     /// Samples in the current shard.
     filled: usize,
@@ -40,6 +42,7 @@ impl<'a> Sharder<'a> {
             output,
             manifest,
             info: ShardInfo::default(),
+            changed: false,
             current: None,
             filled: 0,
             seen: HashSet::new(),
@@ -60,11 +63,13 @@ impl<'a> Sharder<'a> {
 
     /// The samples from here on are of `info` (without file and times): of another shard, where it differs.
     pub(super) fn begin(&mut self, info: ShardInfo) {
-        self.info = ShardInfo {
+        let info = ShardInfo {
             file: String::new(),
             times_s: Vec::new(),
             ..info
         };
+        self.changed |= info != self.info;
+        self.info = info;
     }
 
     /// Writes a sample with the time in seconds since the event's start; false where it was there before.
@@ -82,22 +87,10 @@ impl<'a> Sharder<'a> {
             self.duplicates += 1;
             return Ok(false);
         }
-        let is_other = |info: &ShardInfo| {
-            let bare = |info: &ShardInfo| ShardInfo {
-                file: String::new(),
-                times_s: Vec::new(),
-                ..info.clone()
-            };
-            bare(info) != self.info
-        };
-        let full = self.filled == self.output.samples_per_file;
-        if self
-            .current
-            .as_ref()
-            .is_some_and(|(_, info)| full || is_other(info))
-        {
+        if self.changed || self.filled == self.output.samples_per_file {
             self.close()?;
         }
+        self.changed = false;
         let (writer, info) = match &mut self.current {
             Some(current) => current,
             None => {
