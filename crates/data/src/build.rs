@@ -288,10 +288,15 @@ fn build_shards(
 ) -> Result<(Plan, Vec<DoneShard>)> {
     let settings = &recipe.recipe;
     let events = settings.events()?;
-    let catchments = settings.terrain.iter().map(|terrain| Catchment {
-        name: terrain.name.clone(),
-        heightmap: Some(format!("heightmaps/{}.json.gz", terrain.name)),
+    let catchments = settings.terrain.iter().map(|terrain| {
+        let file = terrain.file.as_ref();
+        Ok(Catchment {
+            name: terrain.name.clone(),
+            heightmap: Some(format!("heightmaps/{}.json.gz", terrain.name)),
+            place: file.map(|f| f.place(&settings.grid)).transpose()?.flatten(),
+        })
     });
+    let catchments = catchments.collect::<Result<_>>()?;
     let plan = Plan {
         part,
         events: events.len(),
@@ -306,7 +311,7 @@ fn build_shards(
             pattern: Some(settings.sample.pattern.clone()),
             water_offset: Some(settings.sample.water_offset),
             total_hours: settings.sample.total_hours.clone(),
-            catchments: catchments.collect(),
+            catchments,
             ..Manifest::default()
         },
     };

@@ -183,6 +183,7 @@ pub fn convert_series(
         catchments: vec![Catchment {
             name: config.catchment.clone(),
             heightmap: file,
+            place: depths.is_placed.then(|| place.clone()),
         }],
         ..Manifest::default()
     };
@@ -279,7 +280,7 @@ pub fn convert_dataset(
     manifest.format = Manifest::FORMAT;
     let infos = std::mem::take(&mut manifest.shards);
     manifest.sha256.clear();
-    manifest.catchments.clear();
+    let catchments = std::mem::take(&mut manifest.catchments);
     for terrain in &dataset.terrains {
         let heightmap = terrain
             .elevation_m
@@ -291,6 +292,10 @@ pub fn convert_dataset(
         manifest.catchments.push(Catchment {
             name: terrain.name.clone(),
             heightmap,
+            place: catchments
+                .iter()
+                .find(|catchment| catchment.name == terrain.name)
+                .and_then(|catchment| catchment.place.clone()),
         });
     }
     let mut sharder = Sharder::new(folder, dataset.metadata.clone(), manifest, output);
@@ -366,6 +371,7 @@ pub fn convert_json_lines(
         catchments: vec![Catchment {
             name: catchment.into(),
             heightmap: file,
+            place: None,
         }],
         ..Manifest::default()
     };

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result};
 use crate::file::{read_json, write_json};
+use crate::grid::Place;
 use crate::split::SplitRule;
 
 /// What stands in `manifest.json` beside the shards.
@@ -83,7 +84,7 @@ impl Manifest {
 }
 
 /// A terrain of the dataset.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Catchment {
     /// Name, unique in the dataset.
     pub name: String,
@@ -91,6 +92,9 @@ pub struct Catchment {
     /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heightmap: Option<String>,
+    /// Where the depth grid lies; `None` where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
 }
 
 /// A shard: samples over one catchment, in time order. A long event may fill several shards.

@@ -8,7 +8,7 @@ use pluvial_data::build::build;
 use pluvial_data::radar::{FrameFormat, FrameWriter, RadarFrame};
 use pluvial_data::raster::{esri_ascii, geotiff, heightmap_json};
 use pluvial_data::recipe::BoundRecipe;
-use pluvial_data::{GeoGrid, Metadata, ShardReader};
+use pluvial_data::{GeoGrid, Manifest, Metadata, ShardReader};
 
 /// 2016-03-26 00:00 (`date -u -d 2016-03-26 +%s`).
 const MIDNIGHT: i64 = 1_458_950_400;
@@ -123,6 +123,15 @@ fn rain_terrain_and_depth_lie_at_the_same_place() {
             let bowl = row == 0 && column >= 6;
             assert_eq!(z, if bowl { 45.0 } else { 50.0 }, "{row}, {column}");
         }
+        // What is drawn of the dataset can be laid over a map.
+        let place = Manifest::read(&folder).unwrap().catchments[0]
+            .place
+            .clone()
+            .unwrap();
+        assert_eq!(
+            (place.west, place.north, place.cell_x, place.crs.as_deref()),
+            (403_000.0, 307_000.0, 500.0, Some("EPSG:27700"))
+        );
         let metadata = Metadata::read(&folder).unwrap();
         let samples: Vec<_> = ShardReader::open(folder.join("0.tfrecord.gz"), &metadata)
             .unwrap()

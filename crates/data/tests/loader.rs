@@ -83,6 +83,7 @@ fn write_dataset(folder: &Path) {
         catchments.push(Catchment {
             name: name.into(),
             heightmap: Some(heightmap),
+            place: None,
         });
     }
     let manifest = Manifest {

@@ -262,16 +262,31 @@ impl<'a> MapWriter<'a> {
         Ok(())
     }
 
-    /// In metres from the south-western corner of the catchment: a dataset does not say where on Earth it lies.
+    /// Where the dataset says that the catchment lies, or else in metres from its south-western corner.
     fn placed(&self, catchment: usize, data: Array2<f32>) -> GeoGrid {
-        let cell = self.dataset.terrains[catchment].cell_size_m.unwrap_or(1.0);
-        let rows_from_south = self.dataset.metadata.waterdepth[0] - self.window.top;
-        GeoGrid::new(
-            data,
-            self.window.left as f64 * cell,
-            rows_from_south as f64 * cell,
-            cell,
-        )
+        let manifest = self.dataset.manifest.as_ref();
+        let place = manifest.and_then(|m| m.catchments.get(catchment)?.place.as_ref());
+        let (top, left) = (self.window.top, self.window.left);
+        match place {
+            Some(place) => GeoGrid {
+                data,
+                west: place.west + place.cell_x * left as f64,
+                north: place.north - place.cell_y * top as f64,
+                cell_x: place.cell_x,
+                cell_y: place.cell_y,
+                crs: place.crs.clone(),
+            },
+            None => {
+                let cell = self.dataset.terrains[catchment].cell_size_m.unwrap_or(1.0);
+                let rows_from_south = self.dataset.metadata.waterdepth[0] - top;
+                GeoGrid::new(
+                    data,
+                    left as f64 * cell,
+                    rows_from_south as f64 * cell,
+                    cell,
+                )
+            }
+        }
     }
 
     fn finish(self) -> Result<Confusion> {
@@ -294,8 +309,9 @@ fn ground(dataset: &Dataset, catchment: usize, window: Window) -> RgbImage {
 mod tests {
     use super::*;
     use ndarray::{Array3, Array4, array};
-    use pluvial_data::Metadata;
     use pluvial_data::dataset::{Shard, Terrain};
+    use pluvial_data::manifest::Catchment;
+    use pluvial_data::{Manifest, Metadata, Place};
 
     fn dataset() -> Dataset {
         Dataset {
@@ -358,6 +374,32 @@ mod tests {
             let picture = image::open(dir.path().join(format!("17_0003_{picture}.png"))).unwrap();
             assert_eq!((picture.width(), picture.height()), (384, 192));
         }
+        let placed = {
+            let place = GeoGrid::new(Array2::zeros((4, 6)), 403_000.0, 307_000.0, 50.0).place();
+            let place = Place {
+                crs: Some("EPSG:27700".into()),
+                ..place
+            };
+            Dataset {
+                manifest: Some(Manifest {
+                    catchments: vec![Catchment {
+                        place: Some(place),
+                        ..Catchment::default()
+                    }],
+                    ..Manifest::default()
+                }),
+                ..dataset.clone()
+            }
+        };
+        let maps = tempfile::tempdir().unwrap();
+        let mut writer = MapWriter::new(maps.path(), &placed, Some([2, 4])).unwrap();
+        writer
+            .write(id, truth.view(), probability.view(), 0.5)
+            .unwrap();
+        let grid = geotiff::read(&maps.path().join("17_0003_probability.tif")).unwrap();
+        assert_eq!((grid.west, grid.north), (403_050.0, 306_950.0));
+        assert_eq!(grid.crs.as_deref(), Some("EPSG:27700"));
+
         let list = std::fs::read_to_string(dir.path().join(LIST)).unwrap();
         assert_eq!(
             list.lines().nth(1).unwrap(),

@@ -184,6 +184,7 @@ fn published(dataset: &Dataset) -> Result<Manifest> {
         catchments: vec![Catchment {
             name: catchment.clone(),
             heightmap: heightmap.clone(),
+            place: None,
         }],
         ..Manifest::default()
     };
