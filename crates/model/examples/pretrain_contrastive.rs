@@ -18,14 +18,19 @@ fn main() -> anyhow::Result<()> {
     };
     let mut pair = config.init(&device)?;
     let mut optimizer = AdamWConfig::new().init();
-    for step in 1..=20 {
-        // Rain of three frames; the water is where it rained most.
-        let rain = Tensor::<4>::random([8, 3, 64, 48], Distribution::Uniform(0.0, 1.0), &device);
-        let water = rain.clone().mean_dim(1).powi_scalar(4);
+    for step in 1..=40 {
+        // Three frames of rain; the more of it falls in the last, the more of the land is wet.
+        let uniform = |shape| Tensor::<4>::random(shape, Distribution::Uniform(0.0, 1.0), &device);
+        let late = uniform([8, 1, 1, 1]);
+        let (early, last) = (uniform([8, 2, 64, 48]), uniform([8, 1, 64, 48]));
+        let rain = Tensor::cat(vec![early, last * late.clone().mul_scalar(4.0)], 1);
+        let water = (uniform([8, 1, 64, 48]) + late)
+            .sub_scalar(1.0)
+            .clamp_min(0.0);
         let loss = pair.loss(rain, water);
         let value: f32 = loss.clone().into_scalar();
         let gradients = GradientsParams::from_grads(loss.backward(), &pair);
-        pair = optimizer.step(3e-4, pair, gradients).with_clamped_scale();
+        pair = optimizer.step(1e-3, pair, gradients).with_clamped_scale();
         println!(
             "step {step:2}  InfoNCE {value:.3} (by chance: {:.3})",
             8f32.ln()
