@@ -66,6 +66,9 @@ pub fn train(
     let folder = dataset_folder(&config, log, stop)?;
     measure_inputs(&mut config, &folder)?;
     let splits = Splits::open(&config, &folder)?;
+    if let Some(caveat) = &splits.caveat {
+        log.line(format_args!("caveat     {caveat}"));
+    }
     config.model.input_channels = splits.train.input_shape()[0];
 
     let resume = matches!(start, Start::Resume(_));

@@ -23,6 +23,8 @@ pub struct Splits {
     pub validation: Loader,
     /// Test splits by name, in order.
     pub tests: Vec<(String, Loader)>,
+    /// Why scores may look better than they are, where the splits are known to leak.
+    pub caveat: Option<String>,
 }
 
 impl Splits {
@@ -38,6 +40,18 @@ impl Splits {
         }
         let dataset = Arc::new(dataset);
         let names = split::names(&dataset);
+        let rule = dataset
+            .manifest
+            .as_ref()
+            .and_then(|manifest| manifest.split_rule.as_ref());
+        let leaky = names.is_empty() || rule.is_some_and(|rule| rule.leaky);
+        let caveat = leaky.then(|| {
+            format!(
+                "{} is split by file, the published way: neighbours in time lie in different splits, and scores look better than \
+                 they are (`dataset split` keeps events together)",
+                folder.display()
+            )
+        });
         let (train, validation, tests) = if names.is_empty() {
             let held_back = (1.0 - config.data.train_share) / 2.0;
             let shares = [config.data.train_share, held_back, held_back];
@@ -90,6 +104,7 @@ impl Splits {
                 .into_iter()
                 .map(|(name, shards)| Ok((name, open(shards, &once)?)))
                 .collect::<Result<_>>()?,
+            caveat,
             dataset,
         })
     }
