@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ndarray::{Array2, ArrayView2};
-use pluvial_hydro::{Domain, HydroError, Parameter, Solver};
+use pluvial_hydro::{HydroError, Solver};
 use rand::Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -701,14 +701,9 @@ fn build_event(
 ) -> Result<DoneShard> {
     let name = event_name(recipe, event);
     let simulation = |e: HydroError| DataError::Config(format!("simulation of {name}: {e}"));
-    let domain = Domain {
-        bed_m: bed_m.clone(),
-        cell_size_m: recipe.grid.cell_size_m,
-        manning: Parameter::Uniform(recipe.hydro.manning),
-        edge: recipe.hydro.edge,
-        boundaries: recipe.hydro.boundaries.clone(),
-        infiltration: recipe.hydro.infiltration.clone(),
-    };
+    let domain = recipe
+        .hydro
+        .domain_of(bed_m.clone(), recipe.grid.cell_size_m);
     let mut solver = Solver::new(domain, recipe.hydro.solver.clone()).map_err(simulation)?;
     let mut rain = open_rain(recipe, event)?;
     let frame_s = recipe.grid.frame_s;

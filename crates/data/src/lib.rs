@@ -20,6 +20,7 @@ pub mod record;
 pub mod rng;
 pub mod sample;
 pub mod scan;
+pub mod signals;
 pub mod simulate;
 pub mod split;
 pub mod stats;

@@ -75,14 +75,19 @@ impl GroundConfig {
                 "the terrain's cells are {x:.2} × {y:.2} m; the solver needs square ones: resample it first"
             )));
         }
-        Ok(Domain {
-            bed_m: terrain.data.mapv(f64::from),
-            cell_size_m: 0.5 * (x + y),
+        Ok(self.domain_of(terrain.data.mapv(f64::from), 0.5 * (x + y)))
+    }
+
+    /// The domain of a bed in m, NaN outside, with square cells.
+    pub(crate) fn domain_of(&self, bed_m: Array2<f64>, cell_size_m: f64) -> Domain {
+        Domain {
+            bed_m,
+            cell_size_m,
             manning: Parameter::Uniform(self.manning),
             edge: self.edge,
             boundaries: self.boundaries.clone(),
             infiltration: self.infiltration.clone(),
-        })
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use burn::optim::{GradientsAccumulator, GradientsParams, ModuleOptimizer};
 use burn::tensor::Device;
 use pluvial_data::loader::Loader;
 use pluvial_data::rng;
+use pluvial_data::signals::StopFlag;
 use pluvial_model::models::segmenter::Segmenter;
 use rand::Rng;
 
@@ -19,7 +20,6 @@ use crate::log::{EpochRow, Log, MetricsTsv, TensorBoard};
 use crate::optim::{adamw, clip_global_norm};
 use crate::run_dir::RunDir;
 use crate::schedule::WarmupCosine;
-use crate::signals::StopFlag;
 
 /// Why the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,5 +17,4 @@ pub mod run_dir;
 pub mod schedule;
 pub mod scores;
 pub mod session;
-pub mod signals;
 pub mod splits;

@@ -13,6 +13,7 @@ use pluvial_data::build::build_cached;
 use pluvial_data::loader::{Loader, SampleId};
 use pluvial_data::recipe::BoundRecipe;
 use pluvial_data::rng;
+use pluvial_data::signals::StopFlag;
 use pluvial_data::transform::Window;
 use pluvial_model::metrics::Confusion;
 use pluvial_model::models::segmenter::Segmenter;
@@ -30,7 +31,6 @@ use crate::maps::{self, MapRecord, Pictures, Rain, SampleFields};
 use crate::report;
 use crate::run_dir::{RunDir, RunInfo, git_commit, unix_now_s};
 use crate::scores::{RunScores, SplitScores, best_uninformed, plain_name};
-use crate::signals::StopFlag;
 use crate::splits::{Splits, measure_inputs};
 
 /// Maps drawn of each test split.

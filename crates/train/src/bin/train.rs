@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use pluvial_data::signals::StopFlag;
 use pluvial_train::config::Config;
 use pluvial_train::log::Log;
 use pluvial_train::memory::keep_freed_memory;
 use pluvial_train::run_dir::RunDir;
 use pluvial_train::session::{self, Start};
-use pluvial_train::signals::StopFlag;
 
 /// Trains a network that maps rainfall radar and terrain to flooded cells, scores it beside simple baselines, and leaves
 /// a folder with checkpoints, scores, maps and a report.

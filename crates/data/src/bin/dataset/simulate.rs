@@ -2,8 +2,6 @@
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,12 +11,12 @@ use ndarray::Array2;
 use pluvial_data::GeoGrid;
 use pluvial_data::radar::{EventConfig, Events, MissingCells, RainFrame, RainSource, Region};
 use pluvial_data::raster::open_raster;
+use pluvial_data::signals::StopFlag;
 use pluvial_data::simulate::{
     FrameFormat, GroundConfig, Hooks, Progress, Quantity, SimulationConfig, Summary, WET_DEPTH_M,
     animate, simulate,
 };
 use pluvial_hydro::{Edge, Infiltration};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::source::SourceFlags;
 
@@ -153,13 +151,7 @@ pub fn run(args: SimulateArgs) -> Result<()> {
         !(args.animate || args.velocity) || config.format.is_some(),
         "--animate and --velocity are about the frames: not with --format none"
     );
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // In this order: a second signal finds the flag set and ends the program at once.
-        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, stop.clone())
-            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-            .context("cannot listen for Ctrl-C and SIGTERM")?;
-    }
+    let stop = StopFlag::install()?;
     let bar = Bar::new();
     let inputs = format!(
         "{} {:?} {} {}",
@@ -167,7 +159,7 @@ pub fn run(args: SimulateArgs) -> Result<()> {
     );
     let hooks = Hooks {
         progress: &|progress| bar.show(progress),
-        stop: &|| stop.load(Ordering::Relaxed),
+        stop: &|| stop.is_set(),
     };
     let summary = simulate(
         &terrain,
@@ -403,13 +395,12 @@ fn draw(out: &Path, terrain: &GeoGrid, config: &SimulationConfig, summary: &Summ
                 .join(format.file_name(Quantity::Depth, i as f64 * config.every_s))
         })
         .collect();
-    let bar = ProgressBar::new(frames.len() as u64);
+    let drawn = crate::progress::Progress::count(frames.len() as u64, "frames");
     let (cell_size_m, _) = terrain.cell_size_m();
     let path = out.join("flood.gif");
     animate(&path, terrain.data.view(), cell_size_m, &frames, &|| {
-        bar.inc(1)
+        drawn.add(1)
     })?;
-    bar.finish_and_clear();
     Ok(())
 }
 

@@ -1,9 +1,9 @@
-//! Ctrl-C and SIGTERM: the first asks the loop to save and stop, the second Ctrl-C stops at once.
+//! Ctrl-C and SIGTERM: the first asks long work to save and stop, the second Ctrl-C stops at once.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -16,13 +16,16 @@ impl StopFlag {
     ///
     /// # Errors
     /// The operating system refuses the handlers.
-    pub fn install() -> Result<Self> {
+    pub fn install() -> io::Result<Self> {
         let stop = Self::default();
         for signal in [SIGINT, SIGTERM] {
             // In this order: a second signal finds the flag set and exits with the shell's code for it.
             flag::register_conditional_shutdown(signal, 128 + signal, stop.0.clone())
                 .and_then(|_| flag::register(signal, stop.0.clone()))
-                .context("cannot listen for Ctrl-C and SIGTERM")?;
+                .map_err(|e| {
+                    let text = format!("cannot listen for Ctrl-C and SIGTERM: {e}");
+                    io::Error::new(e.kind(), text)
+                })?;
         }
         Ok(stop)
     }
