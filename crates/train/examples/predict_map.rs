@@ -31,7 +31,8 @@ fn main() -> Result<()> {
         ..LoaderConfig::default()
     };
     for batch in Loader::new(dataset, shards, settings)?.epoch(0).take(1) {
-        let (input, _) = evaluate::tensors(&batch?, &device);
+        let batch = batch?;
+        let (input, _) = evaluate::tensors(batch.input, &batch.label, &device);
         let probability = wet_probability(model.forward(input)); // [batch, height, width]
         println!(
             "{:?}: mean {:.4}",

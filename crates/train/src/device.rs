@@ -260,6 +260,17 @@ fn gpu_nodes() -> Option<&'static str> {
     }
 }
 
+/// Whether the device is this processor: an operation is done when its call returns, so that reading a result costs nothing.
+pub fn is_host(device: &Device) -> bool {
+    #[cfg(feature = "flex")]
+    return device.clone().inner() == Device::flex();
+    #[cfg(not(feature = "flex"))]
+    {
+        let _ = device;
+        false
+    }
+}
+
 /// Tells burn which backend its few uses of a default device should take: without this a build with CUDA would touch
 /// CUDA (and panic without a driver) while it loads an optimizer's state on the CPU.
 ///

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use ndarray::{ArrayView3, Axis};
+use ndarray::{Array3, Array4, ArrayView3, Axis};
 use pluvial_data::loader::Batch;
 use pluvial_model::losses::LossConfig;
 use pluvial_model::losses::wet_probability;
@@ -30,18 +30,27 @@ impl Evaluation {
 }
 
 /// A batch as tensors: input `[B, C, H, W]` and labels `[B, H, W]` (0 dry, 1 wet, 255 ignored).
-pub fn tensors(batch: &Batch, device: &Device) -> (Tensor<4>, Tensor<3, Int>) {
-    let shape = batch.input.shape().to_vec();
-    let input: Vec<f32> = batch.input.iter().copied().collect();
-    let labels: Vec<i32> = batch.label.iter().map(|&label| i32::from(label)).collect();
-    let label_shape = batch.label.shape().to_vec();
+pub fn tensors(
+    input: Array4<f32>,
+    labels: &Array3<u8>,
+    device: &Device,
+) -> (Tensor<4>, Tensor<3, Int>) {
+    let shape = input.shape().to_vec();
+    // Without a copy where the values lie in order, as the loader's do.
+    let input = match input.is_standard_layout() {
+        true => input.into_raw_vec_and_offset().0,
+        false => input.iter().copied().collect(),
+    };
+    let label_shape = labels.shape().to_vec();
+    let labels: Vec<i32> = labels.iter().map(|&label| i32::from(label)).collect();
     (
         Tensor::from_data(TensorData::new(input, shape), device),
         Tensor::from_data(TensorData::new(labels, label_shape), device),
     )
 }
 
-/// Runs `model` (without autodiff) over `batches`; `each` sees every batch with its wet probabilities `[B, H, W]`.
+/// Runs `model` (without autodiff) over `batches`; `each` sees every batch, its input taken out, with its wet probabilities
+/// `[B, H, W]`.
 ///
 /// # Errors
 /// A batch cannot be read, or the network gives a probability that is not a number.
@@ -57,9 +66,9 @@ where
 {
     let mut result = Evaluation::default();
     for batch in batches {
-        let batch = batch.map_err(Into::into)?;
+        let mut batch = batch.map_err(Into::into)?;
         let samples = batch.label.len_of(Axis(0));
-        let (input, labels) = tensors(&batch, device);
+        let (input, labels) = tensors(std::mem::take(&mut batch.input), &batch.label, device);
         let logits = model.forward(input);
         let batch_loss: f32 = loss.forward(logits.clone(), labels).into_scalar();
         let probability: Vec<f32> = wet_probability(logits)

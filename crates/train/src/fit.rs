@@ -1,12 +1,12 @@
 //! The training loop: step, accumulate, clip, schedule, evaluate, save; stops on a signal or a limit.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use burn::module::Module;
-use burn::optim::{GradientsAccumulator, GradientsParams, ModuleOptimizer};
-use burn::tensor::Device;
-use pluvial_data::loader::Loader;
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::{Device, Int, Tensor};
+use pluvial_data::loader::{Batches, Loader};
 use pluvial_data::rng;
 use pluvial_data::signals::StopFlag;
 use pluvial_model::models::segmenter::Segmenter;
@@ -14,6 +14,7 @@ use rand::Rng;
 
 use crate::checkpoint::{self, BestEpoch, TrainState};
 use crate::config::Config;
+use crate::device::is_host;
 use crate::evaluate::{evaluate, tensors};
 use crate::log::terminal::epoch_line;
 use crate::log::{EpochRow, Log, MetricsTsv, TensorBoard};
@@ -47,6 +48,10 @@ impl std::fmt::Display for Exit {
         })
     }
 }
+
+/// Batches whose losses are read back together on a GPU. A read waits until the device has done all that was asked of it, and then
+/// the device waits until it is asked for more: between two reads it always has work.
+const READ_TOGETHER: usize = 16;
 
 /// What the loop works with.
 pub struct Fit<'a> {
@@ -116,6 +121,9 @@ impl Fit<'_> {
         let started = Instant::now();
         let elapsed_before = state.elapsed_s;
         let mut saved = Instant::now();
+        let device = self.device.clone().autodiff();
+        let mut read_back = ReadBack::new(self.device);
+        let mut ahead = None;
 
         while state.epochs_done < config.train.epochs {
             let epoch = state.epochs_done;
@@ -128,27 +136,27 @@ impl Fit<'_> {
             );
             let mut accumulator = GradientsAccumulator::new();
             let mut exit = None;
-            let mut stream = match &state.position {
-                Some(position) => self.train.resume(position)?,
-                None => self.train.epoch(epoch as u64),
+            let mut stream = match (ahead.take(), &state.position) {
+                (Some(stream), _) => stream,
+                (None, Some(position)) => self.train.resume(position)?,
+                (None, None) => self.train.epoch(epoch as u64),
             };
-            while let Some(batch) = stream.next() {
-                let batch = batch?;
+            let mut waited = Duration::ZERO;
+            while let Some((input, labels)) = next_batch(&mut stream, &device, &mut waited)? {
                 // Drop path and the like draw from the device: a stream of its own for every batch makes a resumed run
                 // draw what the uninterrupted one would have drawn.
                 let name = format!("train {epoch} {}", state.batches_done);
                 self.device.seed(rng::stream(config.seed, &name).next_u64());
-                let (input, labels) = tensors(&batch, &self.device.clone().autodiff());
-                let samples = batch.catchment.len();
+                let samples = input.dims()[0];
                 let loss = config.loss.forward(model.forward(input), labels);
-                let loss_value = f64::from(loss.clone().into_scalar::<f32>());
-                ensure!(
-                    loss_value.is_finite(),
-                    "the loss became {loss_value} at step {} (epoch {}, learning rate {:.2e}): lower optim.learning_rate or optim.clip_norm; the checkpoint `last` is from before",
-                    state.step,
-                    epoch + 1,
-                    schedule.at(state.step)
-                );
+                let mut pending = Pending {
+                    loss: loss.clone().inner(),
+                    norm: None,
+                    ends_step: false,
+                    epoch,
+                    step: state.step,
+                    learning_rate: schedule.at(state.step),
+                };
                 state.batches_done += 1;
                 state.position = Some(stream.position().clone());
                 let group_end =
@@ -158,22 +166,27 @@ impl Fit<'_> {
                 let group = accumulate.min(batches.saturating_sub(group_start)).max(1);
                 let grads = (loss / group as f64).backward();
                 accumulator.accumulate(&model, GradientsParams::from_grads(grads, &model));
-                state.loss_sum += loss_value;
                 if group_end {
-                    (model, optimizer) = self.step(
-                        model,
-                        optimizer,
-                        accumulator.grads(),
-                        schedule.at(state.step),
-                    )?;
-                    state.step += 1;
-                    if state.step.is_multiple_of(10) {
-                        board.scalar("loss/train_batch", state.step as u64, loss_value)?;
+                    let mut grads = accumulator.grads();
+                    if config.optim.clip_norm > 0.0 {
+                        (grads, pending.norm) =
+                            clip_global_norm(&model, grads, config.optim.clip_norm);
                     }
+                    model = optimizer.step(pending.learning_rate, model, grads);
+                    pending.ends_step = true;
+                    state.step += 1;
+                }
+                read_back.add(pending);
+                if read_back.is_due() {
+                    read_back.read(&mut state, &mut board)?;
                 }
                 progress.advance(
                     samples as u64,
-                    format_args!("loss {:.4}", state.loss_sum / state.batches_done as f64),
+                    format_args!(
+                        "loss {:.4}",
+                        state.loss_sum
+                            / (state.batches_done - read_back.pending.len()).max(1) as f64
+                    ),
                 );
                 // Stopping only where a step is complete: a checkpoint holds no half-summed gradients.
                 if group_end && state.batches_done < batches {
@@ -182,6 +195,7 @@ impl Fit<'_> {
                     if exit.is_none()
                         && saved.elapsed().as_secs_f64() >= config.train.checkpoint_minutes * 60.0
                     {
+                        read_back.read(&mut state, &mut board)?;
                         checkpoint::save(&last, &model, &optimizer, &state)?;
                         saved = Instant::now();
                     }
@@ -190,7 +204,9 @@ impl Fit<'_> {
                     }
                 }
             }
+            read_back.read(&mut state, &mut board)?;
             let samples_per_s = progress.samples_per_s();
+            let data_wait = waited.as_secs_f64() / epoch_started.elapsed().as_secs_f64();
             drop(progress);
             if exit.is_some_and(|exit| exit == Exit::Interrupted || exit == Exit::TimeLimit) {
                 checkpoint::save(&last, &model, &optimizer, &state)?;
@@ -200,6 +216,10 @@ impl Fit<'_> {
                 state.batches_done > 0,
                 "the training split holds no samples"
             );
+            // The first batches of the next epoch are made while this one is evaluated.
+            if exit.is_none() && epoch + 1 < config.train.epochs {
+                ahead = Some(self.train.epoch(epoch as u64 + 1));
+            }
 
             let validation = evaluate(
                 &model.valid(),
@@ -219,6 +239,7 @@ impl Fit<'_> {
                 validation: threshold.confusion,
                 seconds: epoch_started.elapsed().as_secs_f64(),
                 samples_per_s,
+                data_wait: Some(data_wait),
             };
             self.log
                 .line(epoch_line(&row, config.train.epochs as u64, self.baseline));
@@ -268,29 +289,6 @@ impl Fit<'_> {
         Ok((Exit::Finished, state))
     }
 
-    fn step(
-        &self,
-        model: Segmenter,
-        mut optimizer: ModuleOptimizer,
-        grads: GradientsParams,
-        learning_rate: f64,
-    ) -> Result<(Segmenter, ModuleOptimizer)> {
-        let clip = self.config.optim.clip_norm;
-        let grads = if clip > 0.0 {
-            let (grads, norm) = clip_global_norm(&model, grads, clip);
-            if !norm.is_finite() {
-                bail!(
-                    "a gradient became {norm}: lower optim.learning_rate; the checkpoint `last` is from before"
-                );
-            }
-            grads
-        } else {
-            grads
-        };
-        let model = optimizer.step(learning_rate, model, grads);
-        Ok((model, optimizer))
-    }
-
     /// A reason to stop within an epoch.
     fn limit(&self, state: &TrainState) -> Option<Exit> {
         let train = &self.config.train;
@@ -325,6 +323,103 @@ impl Fit<'_> {
     }
 }
 
+/// The next batch on the device; adds the time until it is there to `waited`.
+fn next_batch(
+    stream: &mut Batches,
+    device: &Device,
+    waited: &mut Duration,
+) -> Result<Option<(Tensor<4>, Tensor<3, Int>)>> {
+    let asked = Instant::now();
+    let batch = stream.next().transpose()?;
+    let tensors = batch.map(|batch| tensors(batch.input, &batch.label, device));
+    *waited += asked.elapsed();
+    Ok(tensors)
+}
+
+/// What a batch came to, on the device.
+struct Pending {
+    /// `[1]`
+    loss: Tensor<1>,
+    /// `[1]`: norm of the gradients, where they were clipped.
+    norm: Option<Tensor<1>>,
+    ends_step: bool,
+    epoch: usize,
+    /// Optimizer steps before it.
+    step: usize,
+    learning_rate: f64,
+}
+
+/// Losses and norms that the host has not seen yet. Nothing may be saved before it has.
+struct ReadBack {
+    pending: Vec<Pending>,
+    together: usize,
+}
+
+impl ReadBack {
+    fn new(device: &Device) -> Self {
+        Self {
+            pending: Vec::new(),
+            together: if is_host(device) { 1 } else { READ_TOGETHER },
+        }
+    }
+
+    fn add(&mut self, pending: Pending) {
+        self.pending.push(pending);
+    }
+
+    fn is_due(&self) -> bool {
+        self.pending.len() >= self.together
+    }
+
+    /// Takes the losses into `state` and into TensorBoard.
+    ///
+    /// # Errors
+    /// A loss or a norm is not finite.
+    fn read(&mut self, state: &mut TrainState, board: &mut TensorBoard) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let values = self.pending.iter().flat_map(|pending| {
+            let norm = pending.norm.iter().cloned();
+            std::iter::once(pending.loss.clone()).chain(norm)
+        });
+        let values = Tensor::cat(values.collect(), 0).into_data();
+        let values = values
+            .convert::<f32>()
+            .try_to_vec::<f32>()
+            .map_err(|error| anyhow!("cannot read the losses: {error:?}"))?;
+        let mut values = values.into_iter().map(f64::from);
+        for Pending {
+            norm,
+            ends_step,
+            epoch,
+            step,
+            learning_rate,
+            ..
+        } in self.pending.drain(..)
+        {
+            let loss = values.next().context("a loss for each batch")?;
+            ensure!(
+                loss.is_finite(),
+                "the loss became {loss} at step {step} (epoch {}, learning rate {learning_rate:.2e}): lower optim.learning_rate or optim.clip_norm; the checkpoint `last` is from before",
+                epoch + 1,
+            );
+            state.loss_sum += loss;
+            if ends_step && (step + 1).is_multiple_of(10) {
+                board.scalar("loss/train_batch", step as u64 + 1, loss)?;
+            }
+            if norm.is_some() {
+                let norm = values.next().context("a norm for each clipped step")?;
+                ensure!(
+                    norm.is_finite(),
+                    "a gradient became {norm} at step {step}: lower optim.learning_rate; the checkpoint `last` is from before"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
 fn write_scalars(board: &mut TensorBoard, row: &EpochRow) -> Result<()> {
     let scores = row.validation.scores();
     for (tag, value) in [
@@ -336,6 +431,7 @@ fn write_scalars(board: &mut TensorBoard, row: &EpochRow) -> Result<()> {
         ("validation/pod", scores.pod),
         ("validation/far", scores.far),
         ("samples_per_s", row.samples_per_s),
+        ("data_wait", row.data_wait.unwrap_or_default()),
     ] {
         board.scalar(tag, row.step, value)?;
     }

@@ -5,6 +5,7 @@ use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::Tensor;
 
 use crate::config::OptimConfig;
+use crate::device::is_host;
 
 /// AdamW (Loshchilov & Hutter 2019) that leaves norms, biases and other one-dimensional parameters undecayed, as the
 /// training recipes of ConvNeXt and timm do.
@@ -40,13 +41,13 @@ fn one_dimensional<M: Module>(model: &M) -> Vec<ParamId> {
 
 /// Scales all gradients so that their joint Euclidean norm is at most `max_norm` (Pascanu et al. 2013).
 ///
-/// Returns the gradients and their norm before clipping; a norm that is not finite leaves them as they are, for the
-/// caller to refuse the step.
+/// Returns the gradients and their norm before clipping, `[1]`, none where there are no gradients. A norm that is not finite is for
+/// the caller to refuse. Nothing is read back from a GPU.
 pub fn clip_global_norm<M: Module>(
     model: &M,
     grads: GradientsParams,
     max_norm: f64,
-) -> (GradientsParams, f64) {
+) -> (GradientsParams, Option<Tensor<1>>) {
     struct Norm<'a> {
         grads: &'a GradientsParams,
         sums: Vec<Tensor<1>>,
@@ -60,12 +61,21 @@ pub fn clip_global_norm<M: Module>(
     }
     struct Scale {
         grads: GradientsParams,
-        factor: f64,
+        factor: Factor,
+    }
+    enum Factor {
+        Known(f64),
+        /// `[1]`
+        OnDevice(Box<Tensor<1>>),
     }
     impl ModuleVisitor for Scale {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(grad) = self.grads.remove::<D>(param.id) {
-                self.grads.register(param.id, grad * self.factor);
+                let grad = match &self.factor {
+                    Factor::Known(factor) => grad * *factor,
+                    Factor::OnDevice(factor) => grad * factor.as_ref().clone().reshape([1; D]),
+                };
+                self.grads.register(param.id, grad);
             }
         }
     }
@@ -75,19 +85,24 @@ pub fn clip_global_norm<M: Module>(
     };
     model.visit(&mut norm);
     if norm.sums.is_empty() {
-        return (grads, 0.0);
+        return (grads, None);
     }
-    // One read-back for all tensors: on a GPU each would wait for the device.
-    let total = f64::from(Tensor::cat(norm.sums, 0).sum().into_scalar::<f32>()).sqrt();
-    if !total.is_finite() || total <= max_norm {
-        return (grads, total);
-    }
-    let mut scale = Scale {
-        grads,
-        factor: max_norm / total,
+    let squares = Tensor::cat(norm.sums, 0).sum();
+    let norm = squares.clone().sqrt();
+    let factor = if is_host(&squares.device()) {
+        // No pass over gradients that are small enough.
+        let total = f64::from(squares.into_scalar::<f32>()).sqrt();
+        if !total.is_finite() || total <= max_norm {
+            return (grads, Some(norm));
+        }
+        Factor::Known(max_norm / total)
+    } else {
+        let factor = (norm.clone().recip() * max_norm).clamp_max(1.0);
+        Factor::OnDevice(Box::new(factor))
     };
+    let mut scale = Scale { grads, factor };
     model.visit(&mut scale);
-    (scale.grads, total)
+    (scale.grads, Some(norm))
 }
 
 #[cfg(test)]
@@ -111,7 +126,11 @@ mod tests {
         let layer = LinearConfig::new(3, 2).init(&device);
         // d/dw of the sum is the column sum of x for each output, d/db the batch size: norm by hand.
         let by_hand = (2.0f64 * (1.5f64.powi(2) + 1.0 + 49.0) + 2.0 * 4.0).sqrt();
-        let (grads, norm) = clip_global_norm(&layer, grads_of(&layer, 1.0, &device), 1.0);
+        let clip = |grads, most| {
+            let (grads, norm) = clip_global_norm(&layer, grads, most);
+            (grads, f64::from(norm.unwrap().into_scalar::<f32>()))
+        };
+        let (grads, norm) = clip(grads_of(&layer, 1.0, &device), 1.0);
         assert!((norm - by_hand).abs() < 1e-5, "{norm} {by_hand}");
         let bias: Vec<f32> = grads
             .get::<1>(layer.bias.as_ref().unwrap().id)
@@ -120,10 +139,10 @@ mod tests {
             .try_to_vec()
             .unwrap();
         assert!((f64::from(bias[0]) - 2.0 / by_hand).abs() < 1e-6);
-        let (_, after) = clip_global_norm(&layer, grads, f64::INFINITY);
+        let (_, after) = clip(grads, f64::INFINITY);
         assert!((after - 1.0).abs() < 1e-6);
-        let (grads, norm) = clip_global_norm(&layer, grads_of(&layer, 0.01, &device), 1.0);
-        let (_, same) = clip_global_norm(&layer, grads, f64::INFINITY);
+        let (grads, norm) = clip(grads_of(&layer, 0.01, &device), 1.0);
+        let (_, same) = clip(grads, f64::INFINITY);
         assert_eq!(norm, same, "small gradients are left alone");
     }
 

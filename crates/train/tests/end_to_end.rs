@@ -139,12 +139,12 @@ fn json(path: PathBuf) -> Value {
     serde_json::from_str(&text(path)).unwrap()
 }
 
-/// `metrics.tsv` without its last two columns, which are times.
+/// `metrics.tsv` without its last three columns, which are times.
 fn metrics(run: &Path) -> Vec<Vec<String>> {
     let text = text(run.join("metrics.tsv"));
     let rows = text.lines().map(|line| {
         let fields: Vec<String> = line.split('\t').map(String::from).collect();
-        fields[..fields.len() - 2].to_vec()
+        fields[..fields.len() - 3].to_vec()
     });
     rows.collect()
 }

@@ -236,7 +236,11 @@ pub fn epoch_line(row: &EpochRow, epochs: u64, baseline: Option<(&str, f64)>) ->
             crate::scores::plain_name(name)
         );
     }
-    line + &format!("  {:.1} s", row.seconds)
+    line += &format!("  {:.1} s", row.seconds);
+    if let Some(share) = row.data_wait {
+        line += &format!(", {:.1} % waiting for data", 100.0 * share);
+    }
+    line
 }
 
 /// Without ANSI escape sequences (ECMA-48: `ESC [` parameters, final byte) and without control characters but line end and tab.
@@ -308,10 +312,11 @@ mod tests {
             },
             seconds: 12.34,
             samples_per_s: 55.0,
+            data_wait: Some(0.0123),
         };
         assert_eq!(
             epoch_line(&row, 12, Some(("logistic_regression", 0.53))),
-            "epoch  3/12  loss 0.3124  val 0.2981  CSI 0.600  F1 0.750  POD 0.750  FAR 0.250  | best baseline 0.530 (logistic regression)  12.3 s"
+            "epoch  3/12  loss 0.3124  val 0.2981  CSI 0.600  F1 0.750  POD 0.750  FAR 0.250  | best baseline 0.530 (logistic regression)  12.3 s, 1.2 % waiting for data"
         );
     }
 }

@@ -26,10 +26,12 @@ pub struct EpochRow {
     pub seconds: f64,
     /// Training samples a second, evaluation excluded.
     pub samples_per_s: f64,
+    /// Share of the training time, evaluation excluded, that was spent waiting for batches; unknown for rows of older versions.
+    pub data_wait: Option<f64>,
 }
 
-/// The columns in file order. The last two are times: all before them repeat exactly when a run is repeated on the CPU.
-const COLUMNS: [&str; 18] = [
+/// The columns in file order. The last three are times: all before them repeat exactly when a run is repeated on the CPU.
+const COLUMNS: [&str; 19] = [
     "epoch",
     "step",
     "learning_rate",
@@ -48,11 +50,15 @@ const COLUMNS: [&str; 18] = [
     "frequency_bias",
     "seconds",
     "samples_per_s",
+    "data_wait",
 ];
 
+/// Columns of version 0.1, the first of [`COLUMNS`]. A file that has no more is continued as it is.
+const FIRST_COLUMNS: usize = 18;
+
 impl EpochRow {
-    /// Tab-separated fields; floats in the shortest form that reads back to the same number.
-    fn to_line(&self) -> String {
+    /// The first `columns` fields, tab-separated; floats in the shortest form that reads back to the same number.
+    fn to_line(&self, columns: usize) -> String {
         let scores = self.validation.scores();
         [
             self.epoch.to_string(),
@@ -75,18 +81,20 @@ impl EpochRow {
                 .map_or(String::new(), |b| b.to_string()),
             format!("{:.3}", self.seconds),
             format!("{:.2}", self.samples_per_s),
-        ]
-        .join("\t")
+            self.data_wait
+                .map_or(String::new(), |share| format!("{share:.5}")),
+        ][..columns]
+            .join("\t")
     }
 
-    fn parse(line: &str) -> Result<Self> {
+    fn parse(line: &str, columns: usize) -> Result<Self> {
         let fields: Vec<&str> = line.split('\t').collect();
-        if fields.len() != COLUMNS.len() {
-            bail!("{} columns instead of {}", fields.len(), COLUMNS.len());
+        if fields.len() != columns {
+            bail!("{} columns instead of {columns}", fields.len());
         }
         let text = |name: &str| {
             let at = COLUMNS.iter().position(|column| *column == name);
-            at.map_or("", |at| fields[at])
+            at.and_then(|at| fields.get(at).copied()).unwrap_or("")
         };
         let count = |name: &str| {
             let text = text(name);
@@ -112,6 +120,10 @@ impl EpochRow {
             },
             seconds: number("seconds")?,
             samples_per_s: number("samples_per_s")?,
+            data_wait: match text("data_wait") {
+                "" => None,
+                _ => Some(number("data_wait")?),
+            },
         })
     }
 }
@@ -121,6 +133,7 @@ impl EpochRow {
 pub struct MetricsTsv {
     path: PathBuf,
     file: File,
+    columns: usize,
 }
 
 impl MetricsTsv {
@@ -130,7 +143,11 @@ impl MetricsTsv {
     /// # Errors
     /// The file cannot be read or written, or holds other columns.
     pub fn open(path: &Path, epochs_done: u64) -> Result<Self> {
-        let (rows, ends) = read_with_ends(path)?;
+        let Contents {
+            rows,
+            ends,
+            columns,
+        } = read_contents(path)?;
         let kept = rows
             .iter()
             .take_while(|row| row.epoch <= epochs_done)
@@ -147,6 +164,7 @@ impl MetricsTsv {
         Ok(Self {
             path: path.to_owned(),
             file,
+            columns,
         })
     }
 
@@ -156,7 +174,7 @@ impl MetricsTsv {
     /// The file cannot be written.
     pub fn append(&mut self, row: &EpochRow) -> Result<()> {
         self.file
-            .write_all((row.to_line() + "\n").as_bytes())
+            .write_all((row.to_line(self.columns) + "\n").as_bytes())
             .with_context(|| format!("cannot append to {}", self.path.display()))
     }
 }
@@ -166,38 +184,57 @@ impl MetricsTsv {
 /// # Errors
 /// The file cannot be read, or a line is not what this program wrote; the message names the line.
 pub fn read(path: &Path) -> Result<Vec<EpochRow>> {
-    Ok(read_with_ends(path)?.0)
+    Ok(read_contents(path)?.rows)
 }
 
-/// The rows, and the byte positions where the header and each row end (none in an empty file).
-fn read_with_ends(path: &Path) -> Result<(Vec<EpochRow>, Vec<u64>)> {
+/// What a file holds.
+struct Contents {
+    rows: Vec<EpochRow>,
+    /// Byte positions where the header and each row end; none in an empty file.
+    ends: Vec<u64>,
+    columns: usize,
+}
+
+fn read_contents(path: &Path) -> Result<Contents> {
+    let mut contents = Contents {
+        rows: Vec::new(),
+        ends: Vec::new(),
+        columns: COLUMNS.len(),
+    };
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Default::default()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(contents),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
-    let (mut rows, mut ends, mut end) = (Vec::new(), Vec::new(), 0);
+    let Contents {
+        rows,
+        ends,
+        columns,
+    } = &mut contents;
+    let mut end = 0;
     for line in text.split_inclusive('\n') {
         // A line without its end was being written when the program was killed.
         let Some(whole) = line.strip_suffix('\n') else {
             break;
         };
         if ends.is_empty() {
-            if !whole.split('\t').eq(COLUMNS) {
+            let header: Vec<&str> = whole.split('\t').collect();
+            if !COLUMNS.starts_with(&header) || header.len() < FIRST_COLUMNS {
                 bail!(
                     "{}: the columns are not those of this version",
                     path.display()
                 );
             }
+            *columns = header.len();
         } else {
-            let row = EpochRow::parse(whole)
+            let row = EpochRow::parse(whole, *columns)
                 .with_context(|| format!("{}, line {}", path.display(), ends.len() + 1))?;
             rows.push(row);
         }
         end += line.len() as u64;
         ends.push(end);
     }
-    Ok((rows, ends))
+    Ok(contents)
 }
 
 #[cfg(test)]
@@ -219,6 +256,7 @@ mod tests {
             },
             seconds: 12.25,
             samples_per_s: 80.5,
+            data_wait: Some(0.0125),
         }
     }
 
@@ -251,9 +289,27 @@ mod tests {
         assert_eq!(rows[0].train_loss, 0.1 + 0.2, "to the last bit");
         assert!(rows[2].validation_loss.is_nan());
         assert_eq!(rows[2].validation, row(3).validation);
+        assert_eq!(rows[2].data_wait, Some(0.0125));
         let text = fs::read_to_string(&path).unwrap();
         let first = text.lines().nth(1).unwrap().split('\t').collect::<Vec<_>>();
         assert_eq!(first[9], "0.5", "csi 3 / 6");
+    }
+
+    #[test]
+    fn a_file_of_an_older_version_is_continued() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.tsv");
+        let older = COLUMNS[..18].join("\t") + "\n" + &row(1).to_line(18) + "\n";
+        fs::write(&path, older).unwrap();
+        let mut metrics = MetricsTsv::open(&path, 1).unwrap();
+        metrics.append(&row(2)).unwrap();
+        let rows = read(&path).unwrap();
+        let steps: Vec<u64> = rows.iter().map(|row| row.step).collect();
+        assert_eq!(steps, [10, 20]);
+        assert_eq!(rows[1].data_wait, None);
+        fs::write(&path, COLUMNS[..17].join("\t") + "\n").unwrap();
+        let message = format!("{:#}", MetricsTsv::open(&path, 1).unwrap_err());
+        assert!(message.contains("not those of this version"), "{message}");
     }
 
     #[test]

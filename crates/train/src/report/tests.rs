@@ -56,6 +56,7 @@ fn data() -> ReportData {
                 validation: confusion(10 * epoch, 10, 40 - 10 * epoch, 100),
                 seconds: 2.0,
                 samples_per_s: 100.0,
+                data_wait: None,
             })
             .collect(),
         scores: Some(RunScores {
