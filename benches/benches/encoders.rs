@@ -1,32 +1,37 @@
-//! Speed of the networks, one row a model, after timm's `benchmark.py`: warm-up, then timed and synchronised steps; on
-//! memory that does not suffice, a smaller batch.
+//! Speed and memory of the networks, one row a model, after timm's `benchmark.py`: warm-up, then timed and synchronised steps;
+//! where memory does not suffice, a smaller batch.
 //!
 //!     cargo bench -p pluvial-benches --bench encoders -- --device cpu --mode train --batch 4 --size 64
+//!     cargo bench -p pluvial-benches --bench encoders -- --device cpu --largest-batch --memory-gib 8
 //!
 //! The PyTorch side is `benches/peers/torch_step.py`. Networks, loss (cross-entropy + dice) and optimizer (AdamW) are the
 //! same as there: DeepLabV3+ of the published rainfall model (variant `keras`), 8 channels, input enlarged ×2.
+//!
+//! Every measurement runs in a process of its own, so that a model inherits neither the memory of the one before nor a device
+//! that ran out of it.
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use clap::{Parser, ValueEnum};
-use pluvial_benches::peak_memory_bytes;
+use pluvial_benches::{peak_memory_bytes, processor_name, versions};
 use pluvial_model::encoders::{Encoder, EncoderName};
 use pluvial_model::losses::{CrossEntropyDice, LossConfig};
 use pluvial_model::models::ParamCount;
+use pluvial_model::summary::Summary;
 use pluvial_model::{Segmenter, SegmenterConfig};
 use pluvial_train::config::OptimConfig;
-use pluvial_train::device::{DeviceChoice, set_default_backend};
+use pluvial_train::device::{Chosen, DeviceChoice, set_default_backend};
 use pluvial_train::memory::keep_freed_memory;
 use pluvial_train::optim::adamw;
+use serde::{Deserialize, Serialize};
 
 /// Networks that are measured where none are named.
 const DEFAULT_MODELS: [&str; 3] = [
@@ -55,7 +60,7 @@ struct Cli {
     /// Channels of a map.
     #[arg(long, default_value_t = 8)]
     channels: usize,
-    /// Names separated by commas, a segmenter's or `ENCODER-encoder`, or `all`.
+    /// Names separated by commas, a segmenter's or `ENCODER-encoder`, or `all` of both.
     #[arg(long, value_delimiter = ',', default_values = DEFAULT_MODELS)]
     models: Vec<String>,
     /// Steps before the timed ones; 1 on a CPU and 10 on a GPU by default.
@@ -70,6 +75,18 @@ struct Cli {
     /// Shares of forward, backward and optimizer, each synchronised.
     #[arg(long)]
     detail: bool,
+    /// Compute what the backward pass needs of a block again, rather than keep it.
+    #[arg(long)]
+    checkpointing: bool,
+    /// Instead of times: the largest batch, from --batch on, whose step fits into the memory.
+    #[arg(long)]
+    largest_batch: bool,
+    /// Memory that --largest-batch may use; that of the device by default, and required on a CPU.
+    #[arg(long, value_name = "N")]
+    memory_gib: Option<f64>,
+    /// Measure this one in this process, and print the result as JSON.
+    #[arg(long, hide = true, value_name = "MODEL")]
+    only: Option<String>,
     /// Given by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
@@ -130,7 +147,7 @@ impl Network {
 }
 
 /// Seconds of the parts of one step.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
 struct Step {
     forward_s: f64,
     backward_s: f64,
@@ -138,14 +155,21 @@ struct Step {
     total_s: f64,
 }
 
-struct Row {
-    batch: usize,
+/// What a process measured.
+#[derive(Serialize, Deserialize)]
+struct Measured {
+    device_name: String,
+    threads: usize,
     params: usize,
+    /// Multiply-adds of a forward pass of one map.
+    macs: usize,
+    /// Most memory that the process had on the CPU, or that its pools had on another device.
+    peak_bytes: Option<u64>,
     steps: Vec<Step>,
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    match run(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -154,52 +178,129 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<()> {
+fn run(cli: &Cli) -> Result<()> {
     ensure!(
         cli.batch > 0 && cli.size > 0,
         "--batch and --size must be at least 1"
     );
-    keep_freed_memory();
+    if let Some(name) = &cli.only {
+        keep_freed_memory();
+        let chosen = cli.device.resolve()?;
+        set_default_backend(chosen.choice);
+        let measured = time_steps(name, cli, &chosen)?;
+        println!("{}", serde_json::to_string(&measured)?);
+        return Ok(());
+    }
     let chosen = cli.device.resolve()?;
-    set_default_backend(chosen.choice);
-    let on_cpu = chosen.choice == DeviceChoice::Cpu;
-    let warmup = cli.warmup.unwrap_or(if on_cpu { 1 } else { 10 });
-    let steps = cli.steps.unwrap_or(if on_cpu { 5 } else { 40 }).max(1);
     let models = match cli.models.as_slice() {
-        [all] if all == "all" => SegmenterConfig::names(),
+        [all] if all == "all" => {
+            let encoders = EncoderName::ALL.iter();
+            let encoders = encoders.map(|(_, name)| format!("{name}-encoder"));
+            SegmenterConfig::names()
+                .into_iter()
+                .chain(encoders)
+                .collect()
+        }
         names => names.to_vec(),
     };
-    let (mode, precision) = (name_of(cli.mode), name_of(cli.precision));
+    let bench = Bench {
+        cli,
+        choice: chosen.choice,
+        mode: name_of(cli.mode),
+        precision: name_of(cli.precision),
+    };
     println!(
-        "{} ({} threads), {mode}, {precision}, {}×{} cells before ×2, {warmup} + {steps} steps",
+        "{} ({} threads), {}, {}{}, {}×{} cells before ×2",
         chosen.choice,
         rayon::current_num_threads(),
+        bench.mode,
+        bench.precision,
+        if cli.checkpointing {
+            ", checkpointing"
+        } else {
+            ""
+        },
         cli.size,
         cli.size
     );
-    println!(
-        "{:36} {:>5} {:>11} {:>9} {:>9} {:>9} {:>9} {:>9}",
-        "model", "batch", "parameters", "median ms", "min ms", "max ms", "samples/s", "peak MiB"
-    );
-    for name in &models {
-        let row = measure(name, &cli, &chosen.device, warmup, steps)?;
-        let mut totals: Vec<f64> = row.steps.iter().map(|step| 1e3 * step.total_s).collect();
-        totals.sort_by(f64::total_cmp);
-        let (min, max) = (totals[0], totals[totals.len() - 1]);
-        let median = median(&totals);
-        let samples_per_s = 1e3 * row.batch as f64 / median;
-        let peak_mib = peak_mib(chosen.choice);
-        let peak = peak_mib.map_or("".into(), |mib| mib.to_string());
+    let measure = match cli.largest_batch {
+        true => Bench::largest_batch,
+        false => Bench::speed,
+    };
+    bench.print_header();
+    let failed = models.iter().filter(|name| {
+        let result = measure(&bench, name);
+        if let Err(error) = &result {
+            println!("{name:36} error: {error:#}");
+        }
+        result.is_err()
+    });
+    match failed.count() {
+        0 => Ok(()),
+        failed => bail!("{failed} of {} models could not be measured", models.len()),
+    }
+}
+
+/// What all models have in common.
+struct Bench<'a> {
+    cli: &'a Cli,
+    choice: DeviceChoice,
+    mode: String,
+    precision: String,
+}
+
+/// How a process that measured ended.
+enum Trial {
+    Measured(Measured),
+    /// The last line that it said.
+    OutOfMemory(String),
+}
+
+impl Bench<'_> {
+    fn print_header(&self) {
+        print!(
+            "{:36} {:>5} {:>11} {:>7}",
+            "model", "batch", "parameters", "GMACs"
+        );
+        if !self.cli.largest_batch {
+            print!(
+                " {:>9} {:>9} {:>9} {:>9}",
+                "median ms", "min ms", "max ms", "samples/s"
+            );
+        }
+        println!(" {:>9}", "peak MiB");
+    }
+
+    /// Times a model; halves the batch while a step fails for want of memory.
+    fn speed(&self, name: &str) -> Result<()> {
+        let cli = self.cli;
+        let mut batch = cli.batch;
+        let measured = loop {
+            match self.try_batch(name, batch, None)? {
+                Trial::Measured(measured) => break measured,
+                Trial::OutOfMemory(text) if batch == 1 => bail!("batch 1: {text}"),
+                Trial::OutOfMemory(text) => {
+                    batch /= 2;
+                    eprintln!("{name}: {text}; trying batch {batch}");
+                }
+            }
+        };
+        let sorted = |of: fn(&Step) -> f64| {
+            let mut ms: Vec<f64> = measured.steps.iter().map(|step| 1e3 * of(step)).collect();
+            ms.sort_by(f64::total_cmp);
+            ms
+        };
+        let totals = sorted(|step| step.total_s);
+        let (min, max, median) = (totals[0], totals[totals.len() - 1], median(&totals));
+        let samples_per_s = 1e3 * batch as f64 / median;
+        let gmacs = measured.macs as f64 / 1e9;
+        let peak = measured.peak_mib();
         println!(
-            "{name:36} {:5} {:11} {median:9.1} {min:9.1} {max:9.1} {samples_per_s:9.2} {peak:>9}",
-            row.batch, row.params
+            "{name:36} {batch:5} {:11} {gmacs:7.3} {median:9.1} {min:9.1} {max:9.1} {samples_per_s:9.2} {peak:>9}",
+            measured.params
         );
         if cli.detail {
-            let part = |of: fn(&Step) -> f64| {
-                let mut parts: Vec<f64> = row.steps.iter().map(|step| 1e3 * of(step)).collect();
-                parts.sort_by(f64::total_cmp);
-                self::median(&parts)
-            };
+            let part = |of| self::median(&sorted(of));
             println!(
                 "{:36} forward {:.1} ms, backward {:.1} ms, optimizer {:.1} ms",
                 "",
@@ -208,21 +309,155 @@ fn run(cli: Cli) -> Result<()> {
                 part(|step| step.optimizer_s)
             );
         }
-        if let Some(path) = &cli.csv {
-            let version = env!("CARGO_PKG_VERSION");
-            let line = format!(
-                "{name},{mode},{},{precision},{},{},{},{},{median:.3},{min:.3},{max:.3},{samples_per_s:.3},{peak},pluvial {version} burn 0.22.1",
-                chosen.choice,
-                rayon::current_num_threads(),
-                row.batch,
-                cli.size,
-                row.params
-            );
-            append(path, &line)?;
+        let times = format!("{median:.3},{min:.3},{max:.3},{samples_per_s:.3}");
+        self.append(name, batch, &measured, &times)
+    }
+
+    /// Doubles the batch until memory does not suffice, then halves the step between what fits and what does not to an eighth.
+    fn largest_batch(&self, name: &str) -> Result<()> {
+        let most_bytes = self.cli.memory_gib.map(|gib| (gib * GIB) as u64);
+        ensure!(
+            most_bytes.is_some() || self.choice != DeviceChoice::Cpu,
+            "--largest-batch needs --memory-gib on a CPU"
+        );
+        let fits = |batch| -> Result<Option<Measured>> {
+            let measured = match self.try_batch(name, batch, most_bytes)? {
+                Trial::Measured(measured) => measured,
+                Trial::OutOfMemory(_) => return Ok(None),
+            };
+            let over = match (measured.peak_bytes, most_bytes) {
+                (Some(peak), Some(most)) => peak > most,
+                (None, Some(_)) => bail!("{} does not report its memory", self.choice),
+                _ => false,
+            };
+            Ok((!over).then_some(measured))
+        };
+        let (mut batch, mut best) = (self.cli.batch, None);
+        while let Some(measured) = fits(batch)? {
+            best = Some((batch, measured));
+            batch *= 2;
+        }
+        let Some((mut largest, mut best)) = best else {
+            bail!("batch {batch} does not fit");
+        };
+        let mut too_large = batch;
+        while too_large - largest > (largest / 8).max(1) {
+            let middle = largest.midpoint(too_large);
+            match fits(middle)? {
+                Some(measured) => (largest, best) = (middle, measured),
+                None => too_large = middle,
+            }
+        }
+        let gmacs = best.macs as f64 / 1e9;
+        let (params, peak) = (best.params, best.peak_mib());
+        println!("{name:36} {largest:5} {params:11} {gmacs:7.3} {peak:>9}");
+        self.append(name, largest, &best, ",,,")
+    }
+
+    /// Measures in a process of its own, which `most_bytes` stops on a CPU.
+    fn try_batch(&self, name: &str, batch: usize, most_bytes: Option<u64>) -> Result<Trial> {
+        let cli = self.cli;
+        let program = std::env::current_exe().context("cannot find this program")?;
+        let mut command = match most_bytes {
+            // Somewhat above, for addresses that stand for no memory: what is held decides.
+            Some(bytes) if self.choice == DeviceChoice::Cpu => {
+                let mut shell = Command::new("sh");
+                let limit = format!(
+                    "ulimit -v {}; exec \"$0\" \"$@\"",
+                    (bytes >> 10) + (1 << 20)
+                );
+                shell.args(["-c", &limit]).arg(program);
+                shell
+            }
+            _ => Command::new(program),
+        };
+        let (warmup, steps) = match (cli.largest_batch, self.choice) {
+            // The second step holds the moments that the first one made.
+            (true, _) => (1, 1),
+            (false, DeviceChoice::Cpu) => (cli.warmup.unwrap_or(1), cli.steps.unwrap_or(5)),
+            (false, _) => (cli.warmup.unwrap_or(10), cli.steps.unwrap_or(40)),
+        };
+        command.args(["--only", name, "--device", &self.choice.to_string()]);
+        command.args(["--mode", &self.mode, "--precision", &self.precision]);
+        for (flag, number) in [
+            ("--batch", batch),
+            ("--size", cli.size),
+            ("--channels", cli.channels),
+            ("--warmup", warmup),
+            ("--steps", steps.max(1)),
+        ] {
+            command.args([flag, &number.to_string()]);
+        }
+        for (flag, given) in [
+            ("--detail", cli.detail),
+            ("--checkpointing", cli.checkpointing),
+        ] {
+            command.args(given.then_some(flag));
+        }
+        let output = command.output().context("cannot start a process")?;
+        if output.status.success() {
+            let text = String::from_utf8_lossy(&output.stdout);
+            let line = text.lines().next_back().unwrap_or_default();
+            let measured = serde_json::from_str(line).context("the process printed no result")?;
+            return Ok(Trial::Measured(measured));
+        }
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let lack = [
+            "out of memory",
+            "OutOfMemory",
+            "OUT_OF_MEMORY",
+            "memory allocation",
+        ];
+        let lines = || errors.lines().filter(|line| !line.trim().is_empty());
+        match lines().find(|line| lack.iter().any(|word| line.contains(word))) {
+            Some(line) => Ok(Trial::OutOfMemory(line.to_owned())),
+            None => {
+                let said = lines()
+                    .find(|line| line.starts_with("error: "))
+                    .or(lines().next_back());
+                let said = said.map_or("", |line| line.trim_start_matches("error: "));
+                Err(anyhow!("batch {batch}: {said} ({})", output.status))
+            }
         }
     }
-    Ok(())
+
+    /// Adds a line to the CSV file, with the header where the file is new.
+    fn append(&self, name: &str, batch: usize, measured: &Measured, times: &str) -> Result<()> {
+        let cli = self.cli;
+        let Some(path) = &cli.csv else { return Ok(()) };
+        let header = "model,mode,device,device_name,precision,checkpointing,threads,batch,size,params,gmacs,median_ms,min_ms,max_ms,samples_per_s,peak_mib,versions\n";
+        let line = format!(
+            "{name},{},{},{},{},{},{},{batch},{},{},{:.4},{times},{},{}\n",
+            self.mode,
+            self.choice,
+            measured.device_name.replace(',', " "),
+            self.precision,
+            cli.checkpointing,
+            measured.threads,
+            cli.size,
+            measured.params,
+            measured.macs as f64 / 1e9,
+            measured.peak_mib(),
+            versions()
+        );
+        let attempt = || -> std::io::Result<()> {
+            let is_new = !path.exists();
+            let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+            file.write_all(format!("{}{line}", if is_new { header } else { "" }).as_bytes())
+        };
+        attempt().with_context(|| format!("cannot write '{}'", path.display()))
+    }
 }
+
+impl Measured {
+    /// Empty where it is not known.
+    fn peak_mib(&self) -> String {
+        let mib = self.peak_bytes.map(|bytes| bytes >> 20);
+        mib.map_or(String::new(), |mib| mib.to_string())
+    }
+}
+
+const GIB: f64 = (1u64 << 30) as f64;
 
 fn name_of(value: impl ValueEnum) -> String {
     let value = value.to_possible_value();
@@ -238,120 +473,85 @@ fn median(sorted: &[f64]) -> f64 {
     }
 }
 
-/// Measures one network; halves the batch while a step fails for want of memory.
-fn measure(name: &str, cli: &Cli, device: &Device, warmup: usize, steps: usize) -> Result<Row> {
-    let mut batch = cli.batch;
-    loop {
-        // Backends report a lack of memory by a panic.
-        let tried = catch_unwind(AssertUnwindSafe(|| {
-            time_steps(name, cli, device, batch, warmup, steps)
-        }));
-        match tried {
-            Ok(row) => return row,
-            Err(panic) => {
-                let text = panic_text(&*panic);
-                let lack = ["out of memory", "OutOfMemory", "memory allocation"];
-                if batch == 1 || !lack.iter().any(|word| text.contains(word)) {
-                    bail!("{name}, batch {batch}: {text}");
-                }
-                batch /= 2;
-                eprintln!("{name}: {text}; trying batch {batch}");
-            }
-        }
-    }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()))
-        .unwrap_or_else(|| "panic".to_owned())
-}
-
-fn time_steps(
-    name: &str,
-    cli: &Cli,
-    device: &Device,
-    batch: usize,
-    warmup: usize,
-    steps: usize,
-) -> Result<Row> {
+fn time_steps(name: &str, cli: &Cli, chosen: &Chosen) -> Result<Measured> {
+    let device = &chosen.device;
     device.seed(0);
-    let device = match cli.mode {
-        Mode::Train => device.clone().autodiff(),
-        Mode::Infer => device.clone(),
+    let on = match (cli.mode, cli.checkpointing) {
+        (Mode::Train, false) => device.clone().autodiff(),
+        (Mode::Train, true) => device.clone().autodiff().gradient_checkpointing(),
+        (Mode::Infer, _) => device.clone(),
     };
-    let shape = [batch, cli.channels, cli.size, cli.size];
-    let x = Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), &device);
-    let labels = Tensor::<3>::random([batch, cli.size, cli.size], Distribution::Default, &device);
+    let shape = [cli.batch, cli.channels, cli.size, cli.size];
+    let x = Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), &on);
+    let labels = Tensor::<3>::random([cli.batch, cli.size, cli.size], Distribution::Default, &on);
     let labels = labels.greater_elem(0.5).int();
-    let mut network = Network::named(name, cli.channels, &device)?;
+    let mut network = Network::named(name, cli.channels, &on)?;
     let params = ParamCount::of(&network).trainable;
     let mut optimizer: ModuleOptimizer = adamw(&OptimConfig::default(), &network);
+    let (warmup, steps) = (cli.warmup.unwrap_or(1), cli.steps.unwrap_or(5));
     let mut timed = Vec::with_capacity(steps);
     for i in 0..warmup + steps {
         let start = Instant::now();
         let mut step = Step::default();
-        let sync = |device: &Device| device.sync().context("the device failed");
+        let sync = || device.sync().context("the device failed");
         let output = network.forward(x.clone());
         match cli.mode {
             Mode::Infer => drop(output),
             Mode::Train => {
                 let loss = network.loss(output, &labels);
                 if cli.detail {
-                    sync(&device)?;
+                    sync()?;
                 }
                 step.forward_s = start.elapsed().as_secs_f64();
                 let gradients = GradientsParams::from_grads(loss.backward(), &network);
                 if cli.detail {
-                    sync(&device)?;
+                    sync()?;
                 }
                 step.backward_s = start.elapsed().as_secs_f64() - step.forward_s;
                 network = optimizer.step(1e-3, network, gradients);
             }
         }
-        sync(&device)?;
+        sync()?;
         step.total_s = start.elapsed().as_secs_f64();
         step.optimizer_s = step.total_s - step.forward_s - step.backward_s;
         if i >= warmup {
             timed.push(step);
         }
     }
-    Ok(Row {
-        batch,
+    let peak_bytes = match chosen.choice {
+        DeviceChoice::Cpu => peak_memory_bytes(),
+        // Pools keep what they once had.
+        _ => device.memory_pool_usage().map(|usage| usage.bytes_reserved),
+    };
+    Ok(Measured {
+        device_name: device_name(chosen),
+        threads: rayon::current_num_threads(),
         params,
+        macs: macs(name, cli, chosen)?,
+        peak_bytes,
         steps: timed,
     })
 }
 
-/// Memory that this process has held at most on the CPU, or holds now on a CUDA device.
-fn peak_mib(choice: DeviceChoice) -> Option<u64> {
-    match choice {
-        DeviceChoice::Cpu => peak_memory_bytes().map(|bytes| bytes >> 20),
-        DeviceChoice::Cuda(_) => {
-            let query = [
-                "--query-compute-apps=pid,used_memory",
-                "--format=csv,noheader,nounits",
-            ];
-            let output = std::process::Command::new("nvidia-smi")
-                .args(query)
-                .output()
-                .ok()?;
-            let text = String::from_utf8(output.stdout).ok()?;
-            let pid = std::process::id().to_string();
-            let line = text.lines().find_map(|line| line.strip_prefix(&pid))?;
-            line.trim_start_matches(',').trim().parse().ok()
-        }
-        _ => None,
-    }
+/// Multiply-adds of a forward pass of one map. On the CPU where there is one: a GPU would compile kernels for it.
+fn macs(name: &str, cli: &Cli, chosen: &Chosen) -> Result<usize> {
+    let device = DeviceChoice::Cpu.resolve();
+    let device = device.map_or(chosen.device.clone(), |cpu| cpu.device);
+    let network = Network::named(name, cli.channels, &device)?;
+    let input = [1, cli.channels, cli.size, cli.size];
+    let summary = Summary::of(name, &network, &[input], |mut x| {
+        drop(network.forward(x.remove(0)));
+    })?;
+    Ok(summary.macs)
 }
 
-/// Adds a line to a CSV file, with the header where the file is new.
-fn append(path: &PathBuf, line: &str) -> Result<()> {
-    let is_new = !path.exists();
-    let file = OpenOptions::new().create(true).append(true).open(path);
-    let mut file = file.with_context(|| format!("cannot write '{}'", path.display()))?;
-    let header = "model,mode,device,precision,threads,batch,size,params,median_ms,min_ms,max_ms,samples_per_s,peak_mib,versions\n";
-    let text = format!("{}{line}\n", if is_new { header } else { "" });
-    file.write_all(text.as_bytes())
-        .with_context(|| format!("cannot write '{}'", path.display()))
+fn device_name(chosen: &Chosen) -> String {
+    #[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu"))]
+    if let Some(identity) = chosen.device.identity() {
+        return identity.name.to_string();
+    }
+    match chosen.choice {
+        DeviceChoice::Cpu => processor_name(),
+        choice => choice.to_string(),
+    }
 }
