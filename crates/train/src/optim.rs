@@ -1,25 +1,26 @@
 //! AdamW with parameter groups, and clipping by the global norm, which burn does per tensor only.
+//!
+//! On the CPU (flex) both take one pass over the numbers in all threads.
 
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup, ParamId};
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::Tensor;
 
+use self::adamw::AdamW;
 use crate::config::OptimConfig;
 use crate::device::is_host;
+
+mod adamw;
+#[cfg(feature = "flex")]
+mod on_flex;
 
 /// AdamW (Loshchilov & Hutter 2019) that leaves norms, biases and other one-dimensional parameters undecayed, as the
 /// training recipes of ConvNeXt and timm do.
 pub fn adamw<M: Module>(config: &OptimConfig, model: &M) -> ModuleOptimizer {
-    let base = AdamWConfig::new()
-        .with_beta_1(config.beta_1)
-        .with_beta_2(config.beta_2)
-        .with_epsilon(config.epsilon);
-    let decayed = base.clone().with_weight_decay(config.weight_decay).init();
-    let undecayed = base.with_weight_decay(0.0).build();
     // By id: it survives saving, and a path's rank cannot be told from its name.
-    decayed.with_group(
+    ModuleOptimizer::from(AdamW::new(config, config.weight_decay)).with_group(
         ParamGroup::from_ids(one_dimensional(model)),
-        undecayed,
+        AdamW::new(config, 0.0),
         None,
     )
 }
@@ -55,7 +56,7 @@ pub fn clip_global_norm<M: Module>(
     impl ModuleVisitor for Norm<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(grad) = self.grads.get::<D>(param.id) {
-                self.sums.push((grad.clone() * grad).sum());
+                self.sums.push(sum_of_squares(grad));
             }
         }
     }
@@ -72,7 +73,7 @@ pub fn clip_global_norm<M: Module>(
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(grad) = self.grads.remove::<D>(param.id) {
                 let grad = match &self.factor {
-                    Factor::Known(factor) => grad * *factor,
+                    Factor::Known(factor) => scaled(grad, *factor),
                     Factor::OnDevice(factor) => grad * factor.as_ref().clone().reshape([1; D]),
                 };
                 self.grads.register(param.id, grad);
@@ -103,6 +104,23 @@ pub fn clip_global_norm<M: Module>(
     let mut scale = Scale { grads, factor };
     model.visit(&mut scale);
     (scale.grads, Some(norm))
+}
+
+/// `[1]`
+fn sum_of_squares<const D: usize>(x: Tensor<D>) -> Tensor<1> {
+    #[cfg(feature = "flex")]
+    if on_flex::is_f32(&x) {
+        return on_flex::sum_of_squares(x);
+    }
+    (x.clone() * x).sum()
+}
+
+fn scaled<const D: usize>(x: Tensor<D>, factor: f64) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if on_flex::is_f32(&x) {
+        return on_flex::scaled(x, factor as f32);
+    }
+    x * factor
 }
 
 #[cfg(test)]

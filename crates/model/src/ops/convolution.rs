@@ -1,13 +1,14 @@
 //! Convolution of `f32` slices on the CPU and its gradients, by the way that suits the sizes.
 //!
-//! Where each way is taken was measured on two cores with AVX-512, for the layers of DeepLabV3+ with ResNet-50 at 128 × 128 cells. A direct
-//! convolution's gradient by the weights adds up every vector of sums once a tap: for maps of a few vectors that is most of the work. Its
-//! other two products stay ahead of the matrices, which have to be made first, unless dilation leaves taps out or the stride is not 1.
+//! Where each way is taken was measured on two cores with AVX-512, for the layers of DeepLabV3+ with ResNet-50 at 128 × 128 cells. 3×3
+//! kernels of many channels take the fewest multiplications. Of the others, the direct convolution is ahead of the matrices, which have to
+//! be made first, where rows are long enough for its vectors. Its gradient by the weights adds up every vector of sums once a tap: for
+//! maps of a few vectors that is most of the work.
 
 use rayon::prelude::*;
 
 use super::matrix_conv::Taps;
-use super::{direct_conv, matrix_conv};
+use super::{direct_conv, matrix_conv, winograd};
 
 /// Sizes of a convolution. Pairs are [rows, columns].
 #[derive(Clone, Copy, Debug)]
@@ -49,10 +50,15 @@ impl Geometry {
         self.output[0] * self.output[1]
     }
 
+    /// Whether every output pixel sees the input pixel at its place and no other.
+    pub(super) fn is_pointwise(&self) -> bool {
+        let at_place = self.kernel == [1, 1] && self.stride == [1, 1] && self.pad == [0, 0];
+        at_place && self.input == self.output
+    }
+
     /// The same convolution of the same numbers with longer rows, if it is pointwise and the maps are small: whole vectors.
     pub(super) fn flattened(mut self) -> Self {
-        let pointwise = self.kernel == [1, 1] && self.stride == [1, 1] && self.pad == [0, 0];
-        if pointwise && self.input == self.output && self.input_plane() <= 4096 {
+        if self.is_pointwise() && self.input_plane() <= 4096 {
             self.input = [1, self.input_plane()];
             self.output = self.input;
         }
@@ -85,7 +91,16 @@ impl Geometry {
 /// Convolution of `x` `[batch, channels in, rows, columns]` with `weight` `[channels out, channels in / groups, rows, columns]`, plus
 /// `bias` (empty, or one for each channel out).
 pub(super) fn forward(x: &[f32], weight: &[f32], bias: &[f32], g: &Geometry) -> Vec<f32> {
-    match g.may_be_matrix() && g.has_blind_taps() {
+    if winograd::suits(g) {
+        return winograd::forward(x, weight, bias, g);
+    }
+    // Rows shorter than a vector leave lanes of the direct convolution without work.
+    let short = if g.is_pointwise() {
+        g.output_plane() <= 256
+    } else {
+        g.output[1] < 16
+    };
+    match g.may_be_matrix() && (g.has_blind_taps() || short) {
         true => matrix_conv::forward(x, weight, bias, g),
         false => direct_conv::forward(x, weight, bias, g),
     }
@@ -96,8 +111,12 @@ pub(super) fn input_gradient(dy: &[f32], weight: &[f32], g: &Geometry) -> Vec<f3
     if dy.is_empty() {
         return vec![0.0; g.batch * g.channels_in * g.input_plane()];
     }
+    if winograd::suits(g) {
+        return winograd::input_gradient(dy, weight, g);
+    }
     let strided = g.stride != [1, 1];
-    match g.may_be_matrix() && (strided || g.has_blind_taps() || g.output_plane() <= 64) {
+    let small = g.output_plane() <= if g.is_pointwise() { 256 } else { 64 };
+    match g.may_be_matrix() && (strided || g.has_blind_taps() || small) {
         true => matrix_conv::input_gradient(dy, weight, g),
         false => direct_conv::input_gradient(dy, weight, g),
     }
@@ -105,8 +124,15 @@ pub(super) fn input_gradient(dy: &[f32], weight: &[f32], g: &Geometry) -> Vec<f3
 
 /// Gradient of [`forward`] by `weight`, given the one by its output.
 pub(super) fn weight_gradient(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
-    match g.may_be_matrix() && (g.has_blind_taps() || g.output_plane() <= 128) {
+    let small = g.output_plane()
+        <= if g.kernel == [1, 1] && g.stride != [1, 1] {
+            512
+        } else {
+            128
+        };
+    match g.may_be_matrix() && (g.has_blind_taps() || small) {
         true => matrix_conv::weight_gradient(x, dy, g),
+        false if winograd::suits(g) => winograd::weight_gradient(x, dy, g),
         false => direct_conv::weight_gradient(x, dy, g),
     }
 }
@@ -227,6 +253,14 @@ mod tests {
             close("input gradient, matrix", &dx, &exact.dx, terms_dx);
             let dw = matrix_conv::weight_gradient(&x, &dy, g);
             close("weight gradient, matrix", &dw, &exact.dw, pixels);
+        }
+        if g.kernel == [3, 3] && g.stride == [1, 1] && g.dilation == [1, 1] && g.groups == 1 {
+            let y = winograd::forward(&x, &weight, &bias, g);
+            close("output, minimal filter", &y, &exact.y, g.taps());
+            let dx = winograd::input_gradient(&dy, &weight, g);
+            close("input gradient, minimal filter", &dx, &exact.dx, terms_dx);
+            let dw = winograd::weight_gradient(&x, &dy, g);
+            close("weight gradient, minimal filter", &dw, &exact.dw, pixels);
         }
         close(
             "output",

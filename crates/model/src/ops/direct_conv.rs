@@ -143,6 +143,18 @@ pub(super) fn forward_at(
     bias: &[f32],
     g: &Geometry,
 ) -> Vec<f32> {
+    convolve(level, x, weight, false, bias, g)
+}
+
+/// As [`forward_at`]; if `turned`, `weight` is that of the convolution whose gradient by the input this is.
+fn convolve(
+    level: Level,
+    x: &[f32],
+    weight: &[f32],
+    turned: bool,
+    bias: &[f32],
+    g: &Geometry,
+) -> Vec<f32> {
     let g = &g.flattened();
     let plane = g.output_plane();
     let mut y = vec![0.0; g.batch * g.channels_out * plane];
@@ -157,16 +169,8 @@ pub(super) fn forward_at(
         (false, true) => 8,
         (false, false) => 4,
     };
-    // Weights in the order of their use: [group, block of channels out, tap, channel of the block], with zeros in the last block.
     let blocks = group_out.div_ceil(tile);
-    let mut panels = vec![0.0; g.groups * blocks * taps * tile];
-    for (out, weights) in weight.chunks_exact(taps).enumerate() {
-        let (group, channel) = (out / group_out, out % group_out);
-        let panel = (group * blocks + channel / tile) * taps * tile;
-        for (tap, w) in weights.iter().enumerate() {
-            panels[panel + tap * tile + channel % tile] = *w;
-        }
-    }
+    let panels = panels(weight, turned, tile, g);
     let bands = Band::cover(g, level.lanes(), 0);
     // One task computes some blocks of one group of one map: all blocks unless that leaves threads without work.
     let tasks = (2 * rayon::current_num_threads()).div_ceil(g.batch * g.groups);
@@ -207,6 +211,37 @@ pub(super) fn forward_at(
     y
 }
 
+/// Weights in the order of their use, `[group, block of tile channels out, tap, channel of the block]`, with zeros in the last block. Those
+/// of the convolution whose gradient `g` is are `turned`: their channels in are this one's channels out.
+fn panels(weight: &[f32], turned: bool, tile: usize, g: &Geometry) -> Vec<f32> {
+    let (group_in, group_out) = (g.group_in(), g.group_out());
+    let window = g.kernel[0] * g.kernel[1];
+    let blocks = group_out.div_ceil(tile);
+    let mut panels = vec![0.0; g.groups * blocks * g.taps() * tile];
+    panels
+        .par_chunks_exact_mut(g.taps() * tile)
+        .enumerate()
+        .for_each(|(block, panel)| {
+            let (group, first) = (block / blocks, block % blocks * tile);
+            let channels = tile.min(group_out - first);
+            for (channel, panel) in panel.chunks_exact_mut(window * tile).enumerate() {
+                for i in 0..channels {
+                    let kernel = match turned {
+                        true => (group * group_in + channel) * group_out + first + i,
+                        false => (group * group_out + first + i) * group_in + channel,
+                    };
+                    let kernel = &weight[kernel * window..][..window];
+                    let places = panel[i..].iter_mut().step_by(tile);
+                    match turned {
+                        true => places.zip(kernel.iter().rev()).for_each(|(to, w)| *to = *w),
+                        false => places.zip(kernel).for_each(|(to, w)| *to = *w),
+                    }
+                }
+            }
+        });
+    panels
+}
+
 /// Gradient of [`forward`] by `x`, given the one by its output; only for stride 1.
 pub(super) fn input_gradient(dy: &[f32], weight: &[f32], g: &Geometry) -> Vec<f32> {
     input_gradient_at(Level::best(), dy, weight, g)
@@ -220,16 +255,6 @@ pub(super) fn input_gradient_at(
 ) -> Vec<f32> {
     assert_eq!(g.stride, [1, 1]);
     // Every input pixel gathers what every output pixel gathered from it: a convolution with the kernel turned around.
-    let (group_in, group_out) = (g.group_in(), g.group_out());
-    let window = g.kernel[0] * g.kernel[1];
-    let mut turned = vec![0.0; weight.len()];
-    for (i, kernel) in weight.chunks_exact(window).enumerate() {
-        let (out, channel) = (i / group_in, i % group_in);
-        let to = ((out / group_out * group_in + channel) * group_out + out % group_out) * window;
-        for (to, w) in turned[to..to + window].iter_mut().zip(kernel.iter().rev()) {
-            *to = *w;
-        }
-    }
     let pad = [0, 1].map(|i| ((g.kernel[i] - 1) * g.dilation[i]) as isize - g.pad[i]);
     let transposed = Geometry {
         channels_in: g.channels_out,
@@ -239,7 +264,7 @@ pub(super) fn input_gradient_at(
         pad,
         ..*g
     };
-    forward_at(level, dy, &turned, &[], &transposed)
+    convolve(level, dy, weight, true, &[], &transposed)
 }
 
 /// Gradient of [`forward`] by `weight`, given the one by its output.
@@ -338,6 +363,10 @@ struct Tiles<'a> {
 impl Kernel for Tiles<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
+        let reach = self.offsets.iter().max().map_or(0, |offset| *offset);
+        let columns = self.columns.next_multiple_of(S::LANES);
+        let last_row = (self.rows - 1) * self.row_step;
+        assert!(last_row + columns + reach <= self.source.len());
         // As many sums as registers hold beside the operands; for one channel enough to hide the latency of additions.
         match (self.single, S::MANY_REGISTERS) {
             (true, _) => self.tiles::<S, 1, 8>(simd),
@@ -348,47 +377,61 @@ impl Kernel for Tiles<'_> {
 }
 
 impl Tiles<'_> {
-    /// Computes the band in tiles of `M` channels by `N` vectors.
+    /// Computes the band in tiles of `M` channels by `N` vectors, the last two by two.
     #[inline(always)]
-    fn tiles<S: Simd, const M: usize, const N: usize>(self, simd: S) {
-        let vectors = self.columns.div_ceil(S::LANES);
-        let last = self.rows * vectors - 1;
+    fn tiles<S: Simd, const M: usize, const N: usize>(mut self, simd: S) {
+        let vectors = self.rows * self.columns.div_ceil(S::LANES);
+        // What is left for pairs is even, unless there is less than a tile: a tile of too many vectors is work for nothing.
+        let wide = match vectors % N {
+            1 if vectors > N => vectors - N - 1,
+            rest => vectors - rest,
+        };
+        for first in (0..wide).step_by(N) {
+            self.tile::<S, M, N>(simd, first, vectors);
+        }
+        for first in (wide..vectors).step_by(2) {
+            self.tile::<S, M, 2>(simd, first, vectors);
+        }
+    }
+
+    /// Computes `N` of the band's `vectors` from `first` on; where it has no more, the last more than once.
+    #[inline(always)]
+    fn tile<S: Simd, const M: usize, const N: usize>(
+        &mut self,
+        simd: S,
+        first: usize,
+        vectors: usize,
+    ) {
+        let in_row = vectors / self.rows;
         let (weights, _) = self.weights.as_chunks::<M>();
-        assert_eq!(weights.len(), self.offsets.len());
-        let reach = self.offsets.iter().max().map_or(0, |offset| *offset);
-        let last_place = (self.rows - 1) * self.row_step + (vectors - 1) * S::LANES;
-        assert!(last_place + reach + S::LANES <= self.source.len());
-        for first in (0..=last).step_by(N) {
-            let mut places = [0; N];
-            let mut pixels = [(0, 0); N];
+        let mut places = [0; N];
+        let mut pixels = [(0, 0); N];
+        for j in 0..N {
+            let vector = (first + j).min(vectors - 1);
+            let (row, column) = (vector / in_row, vector % in_row * S::LANES);
+            places[j] = row * self.row_step + column;
+            let end = self.columns.min(column + S::LANES);
+            pixels[j] = (row * self.columns + column, row * self.columns + end);
+        }
+        let mut sums = [[simd.splat(0.0); N]; M];
+        for (weights, offset) in weights.iter().zip(self.offsets) {
+            let mut x = [simd.splat(0.0); N];
             for j in 0..N {
-                // The last tile computes its last vector more than once.
-                let vector = (first + j).min(last);
-                let (row, column) = (vector / vectors, vector % vectors * S::LANES);
-                places[j] = row * self.row_step + column;
-                let end = self.columns.min(column + S::LANES);
-                pixels[j] = (row * self.columns + column, row * self.columns + end);
+                // SAFETY: `run` checked the last place and the farthest offset.
+                x[j] = unsafe { simd.load(self.source, places[j] + offset) };
             }
-            let mut sums = [[simd.splat(0.0); N]; M];
-            for (weights, offset) in weights.iter().zip(self.offsets) {
-                let mut x = [simd.splat(0.0); N];
+            for i in 0..M {
+                let w = simd.splat(weights[i]);
                 for j in 0..N {
-                    // SAFETY: place ≤ last_place and offset ≤ reach; the sum was checked above.
-                    x[j] = unsafe { simd.load(self.source, places[j] + offset) };
-                }
-                for i in 0..M {
-                    let w = simd.splat(weights[i]);
-                    for j in 0..N {
-                        sums[i][j] = simd.mul_add(w, x[j], sums[i][j]);
-                    }
+                    sums[i][j] = simd.mul_add(w, x[j], sums[i][j]);
                 }
             }
-            for (i, sums) in sums.into_iter().enumerate().take(self.channels) {
-                let bias = simd.splat(self.bias.get(i).map_or(0.0, |bias| *bias));
-                let y = &mut self.y[i * self.plane..];
-                for (sum, (start, end)) in sums.into_iter().zip(pixels) {
-                    simd.store(simd.add(sum, bias), &mut y[start..end]);
-                }
+        }
+        for (i, sums) in sums.into_iter().enumerate().take(self.channels) {
+            let bias = simd.splat(self.bias.get(i).map_or(0.0, |bias| *bias));
+            let y = &mut self.y[i * self.plane..];
+            for (sum, (start, end)) in sums.into_iter().zip(pixels) {
+                simd.store(simd.add(sum, bias), &mut y[start..end]);
             }
         }
     }

@@ -7,76 +7,16 @@
 
 use std::ops::Range;
 
-use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::convolution::Geometry;
+use super::matrix::{Matrix, multiply, multiply_in_parallel};
 
 /// Floats of the matrix that is made at a time: some maps at least, 8 MiB.
 const MATRIX: usize = 2 << 20;
 
-/// A matrix by its first number and the steps from row to row and from column to column.
-#[derive(Clone, Copy)]
-struct Matrix<'a> {
-    numbers: &'a [f32],
-    row: usize,
-    column: usize,
-}
-
-impl<'a> Matrix<'a> {
-    fn rows_of(numbers: &'a [f32], columns: usize) -> Self {
-        Self {
-            numbers,
-            row: columns,
-            column: 1,
-        }
-    }
-
-    fn transposed(self) -> Self {
-        Self {
-            row: self.column,
-            column: self.row,
-            ..self
-        }
-    }
-
-    /// Whether it has this many rows and columns.
-    fn holds(self, rows: usize, columns: usize) -> bool {
-        (rows - 1) * self.row + (columns - 1) * self.column < self.numbers.len()
-    }
-}
-
-/// `to` `[m, n]` = `a` `[m, k]` · `b` `[k, n]`, added to what is there if `add`.
-fn multiply([m, n, k]: [usize; 3], to: &mut [f32], a: Matrix, b: Matrix, add: bool) {
-    assert!(m > 0 && n > 0 && k > 0, "an empty product");
-    assert!(to.len() == m * n && a.holds(m, k) && b.holds(k, n));
-    let step = |step: usize| step as isize;
-    // SAFETY: the shapes were checked against the lengths above; `to` is borrowed for writing, so nothing overlaps it.
-    #[allow(unsafe_code)]
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            to.as_mut_ptr(),
-            1,
-            step(n),
-            add,
-            a.numbers.as_ptr(),
-            step(a.column),
-            step(a.row),
-            b.numbers.as_ptr(),
-            step(b.column),
-            step(b.row),
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            Parallelism::Rayon(0),
-        );
-    }
-}
+/// Channels out of a task where the maps are matrices as they lie.
+const CHANNELS: usize = 64;
 
 /// What of the kernel sees pixels: a run of its rows and one of its columns.
 pub(super) struct Taps {
@@ -222,6 +162,28 @@ fn channels_first(x: &[f32], maps: usize, channels: usize) -> Vec<f32> {
     out
 }
 
+/// Convolution with 1×1 kernels at stride 1, whose matrices are the maps as they lie; `weight` is `[channels out, channels in]`.
+fn pointwise(x: &[f32], weight: Matrix, bias: &[f32], g: &Geometry) -> Vec<f32> {
+    let plane = g.output_plane();
+    let mut y = vec![0.0; g.batch * g.channels_out * plane];
+    y.par_chunks_exact_mut(g.channels_out * plane)
+        .zip(x.par_chunks_exact(g.channels_in * plane))
+        .for_each(|(y, x)| {
+            y.par_chunks_mut(CHANNELS * plane)
+                .enumerate()
+                .for_each(|(run, y)| {
+                    let first = run * CHANNELS;
+                    let a = weight.skip_rows(first);
+                    let sizes = [y.len() / plane, plane, g.channels_in];
+                    for (y, bias) in y.chunks_exact_mut(plane).zip(bias.iter().skip(first)) {
+                        y.fill(*bias);
+                    }
+                    multiply(sizes, y, a, Matrix::rows_of(x, plane), !bias.is_empty());
+                });
+        });
+    y
+}
+
 /// How many maps to take at a time.
 fn maps_at_a_time(taps: &Taps, g: &Geometry) -> usize {
     let each = g.channels_in * taps.count() * g.output_plane();
@@ -230,6 +192,9 @@ fn maps_at_a_time(taps: &Taps, g: &Geometry) -> usize {
 
 /// As [`convolution::forward`](super::convolution::forward), without groups.
 pub(super) fn forward(x: &[f32], weight: &[f32], bias: &[f32], g: &Geometry) -> Vec<f32> {
+    if g.is_pointwise() {
+        return pointwise(x, Matrix::rows_of(weight, g.channels_in), bias, g);
+    }
     let taps = Taps::seeing(g);
     let weight = taps.of_weights(weight, g);
     let (k, plane) = (g.channels_in * taps.count(), g.output_plane());
@@ -242,7 +207,7 @@ pub(super) fn forward(x: &[f32], weight: &[f32], bias: &[f32], g: &Geometry) -> 
         let matrix = columns_of(x, maps, &taps, g);
         let mut product = vec![0.0; g.channels_out * n];
         let (a, b) = (Matrix::rows_of(&weight, k), Matrix::rows_of(&matrix, n));
-        multiply([g.channels_out, n, k], &mut product, a, b, false);
+        multiply_in_parallel([g.channels_out, n, k], &mut product, a, b, false);
         y.par_chunks_exact_mut(plane)
             .enumerate()
             .for_each(|(i, y)| {
@@ -259,6 +224,15 @@ pub(super) fn forward(x: &[f32], weight: &[f32], bias: &[f32], g: &Geometry) -> 
 
 /// As [`convolution::input_gradient`](super::convolution::input_gradient), without groups, of any stride.
 pub(super) fn input_gradient(dy: &[f32], weight: &[f32], g: &Geometry) -> Vec<f32> {
+    if g.is_pointwise() {
+        let weight = Matrix::rows_of(weight, g.channels_in).transposed();
+        let transposed = Geometry {
+            channels_in: g.channels_out,
+            channels_out: g.channels_in,
+            ..*g
+        };
+        return pointwise(dy, weight, &[], &transposed);
+    }
     let taps = Taps::seeing(g);
     let weight = taps.of_weights(weight, g);
     let (k, plane) = (g.channels_in * taps.count(), g.output_plane());
@@ -271,7 +245,7 @@ pub(super) fn input_gradient(dy: &[f32], weight: &[f32], g: &Geometry) -> Vec<f3
         let dy = channels_first(dy, maps, g.channels_out);
         let mut matrix = vec![0.0; k * n];
         let a = Matrix::rows_of(&weight, k).transposed();
-        multiply(
+        multiply_in_parallel(
             [k, n, g.channels_out],
             &mut matrix,
             a,
@@ -300,7 +274,7 @@ pub(super) fn weight_gradient(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
         let dy = channels_first(dy, maps, g.channels_out);
         let b = Matrix::rows_of(&matrix, n).transposed();
         let sizes = [g.channels_out, k, n];
-        multiply(sizes, &mut product, Matrix::rows_of(&dy, n), b, part > 0);
+        multiply_in_parallel(sizes, &mut product, Matrix::rows_of(&dy, n), b, part > 0);
     }
     let window = g.kernel[0] * g.kernel[1];
     if taps.count() == window {

@@ -11,7 +11,11 @@ mod direct_conv;
 mod flex;
 pub mod gelu;
 #[cfg(feature = "flex")]
+mod matrix;
+#[cfg(feature = "flex")]
 mod matrix_conv;
 pub mod recorded;
 #[cfg(feature = "flex")]
 mod simd;
+#[cfg(feature = "flex")]
+mod winograd;
