@@ -19,3 +19,4 @@ pub mod weights;
 pub use config::{ModelConfig, ModelError};
 pub use models::Model;
 pub use models::segmenter::{Segmenter, SegmenterConfig};
+pub use ops::precision::Precision;

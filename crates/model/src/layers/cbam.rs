@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor};
 use super::conv_norm_act::{ConvNormAct, ConvNormActConfig};
 use super::init;
 use super::pool::{global_max, global_mean};
+use crate::ops::precision::in_f32;
 use crate::ops::recorded::{add, concat, linear, multiply, relu, sigmoid};
 use crate::summary::trace::{Kind, scope, unary};
 
@@ -87,7 +88,11 @@ impl Cbam {
         let x = multiply(x, sigmoid(gate));
         let mut pooled = vec![
             unary(|| Kind::plain("ReduceMax"), x.clone(), |x| x.max_dim(1)),
-            unary(|| Kind::plain("ReduceMean"), x.clone(), |x| x.mean_dim(1)),
+            unary(
+                || Kind::plain("ReduceMean"),
+                x.clone(),
+                |x| in_f32(x, |x| x.mean_dim(1)),
+            ),
         ];
         if self.mean_first {
             pooled.reverse();

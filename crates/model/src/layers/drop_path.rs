@@ -52,7 +52,8 @@ impl DropPath {
         let keep = 1.0 - self.probability;
         let [batch, ..] = branch.dims();
         let mask = Tensor::<4>::random([batch, 1, 1, 1], Distribution::Bernoulli(keep), &device);
-        branch * mask.div_scalar(keep)
+        let mask = mask.div_scalar(keep).cast(branch.dtype());
+        branch * mask
     }
 }
 

@@ -53,7 +53,8 @@ impl Dropout2d {
         let [batch, channels, _, _] = x.dims();
         let kept = Distribution::Bernoulli(keep);
         let mask = Tensor::<4>::random([batch, channels, 1, 1], kept, &device);
-        x * mask.div_scalar(keep)
+        let mask = mask.div_scalar(keep).cast(x.dtype());
+        x * mask
     }
 }
 

@@ -5,6 +5,7 @@ use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 
+use crate::ops::precision::widened;
 use crate::summary::trace::{Kind, unary};
 
 /// Configuration of [`Grn`].
@@ -55,12 +56,13 @@ impl Grn {
     }
 
     fn normalise(&self, x: Tensor<3>) -> Tensor<3> {
-        let square = x.clone().powi_scalar(2).sum_dim(1) + LEAST_SQUARE;
+        let dtype = x.dtype();
+        let square = widened(x.clone()).powi_scalar(2).sum_dim(1) + LEAST_SQUARE;
         let response = square.sqrt();
         let normalised = response.clone() / (response.mean_dim(2) + self.epsilon);
         // x (1 + γ n) + β: one factor for a channel of a map, not for a cell.
         let factor = normalised * self.gamma.val().unsqueeze() + 1.0;
-        x * factor + self.beta.val().unsqueeze()
+        x * factor.cast(dtype) + self.beta.val().cast(dtype).unsqueeze()
     }
 }
 

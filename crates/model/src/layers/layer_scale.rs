@@ -41,7 +41,10 @@ impl LayerScale {
     /// Channels last: `[…, channels]` → the same
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let kind = || Kind::plain("LayerScale").of(self);
-        unary(kind, x, |x| x * self.gamma.val().unsqueeze())
+        unary(kind, x, |x| {
+            let gamma = self.gamma.val().cast(x.dtype());
+            x * gamma.unsqueeze()
+        })
     }
 }
 

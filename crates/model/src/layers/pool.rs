@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 
+use crate::ops::precision::in_f32;
 use crate::summary::trace::{Kind, unary};
 
 /// Mean over height and width.
@@ -14,9 +15,8 @@ pub fn global_mean(x: Tensor<4>) -> Tensor<4> {
         || Kind::plain("GlobalAveragePooling2D"),
         x,
         |x| {
-            x.reshape([batch, channels, height * width])
-                .mean_dim(2)
-                .unsqueeze_dim(3)
+            let cells = x.reshape([batch, channels, height * width]);
+            in_f32(cells, |cells| cells.mean_dim(2)).unsqueeze_dim(3)
         },
     )
 }

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 
+use crate::ops::precision::in_f32;
 use crate::summary::trace::{Kind, unary};
 
 /// Bilinear resize to `size` = [height, width] with half-pixel centres, as PyTorch's
@@ -43,7 +44,7 @@ fn resize(
     unary(
         || Kind::plain("Resizing"),
         x,
-        |x| interpolated(x, size, position),
+        |x| in_f32(x, |x| interpolated(x, size, position)),
     )
 }
 

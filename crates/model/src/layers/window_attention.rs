@@ -8,6 +8,7 @@ use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::init;
+use crate::ops::precision::widened;
 use crate::ops::recorded::linear;
 use crate::summary::trace::{Kind, unary};
 
@@ -150,13 +151,14 @@ impl WindowAttention {
             .permute([2, 0, 3, 1, 4]);
         let [q, k, v] = [0, 1, 2].map(|i| qkv.clone().narrow(0, i, 1).squeeze_dim::<4>(0));
         let scale = (depth as f64).powf(-0.5);
-        let mut scores = (q * scale).matmul(k.transpose()) + self.bias();
+        let mut scores = widened((q * scale).matmul(k.transpose())) + self.bias();
         if let Some(mask) = mask {
             let [_, masked, ..] = mask.dims();
             scores = (scores.reshape([windows / masked, masked, heads, area, area]) + mask)
                 .reshape([windows, heads, area, area]);
         }
-        let mixed = softmax(scores, 3).matmul(v).swap_dims(1, 2);
+        let weights = softmax(scores, 3).cast(v.dtype());
+        let mixed = weights.matmul(v).swap_dims(1, 2);
         mixed.reshape([rows, channels])
     }
 

@@ -5,6 +5,7 @@ use burn::nn::conv::ConvTranspose2d;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
+use crate::ops::precision::widened;
 use crate::ops::recorded::{conv_transpose2d, linear};
 use serde::{Deserialize, Serialize};
 
@@ -161,7 +162,7 @@ impl Autoencoder {
         let last = maps.pop().expect("the encoder has maps");
         drop(maps);
         let last = self.norm.forward(last).reshape([batch as i32, -1]);
-        linear(&self.squeeze, last)
+        widened(linear(&self.squeeze, last))
     }
 
     /// The map of a vector.
@@ -175,7 +176,7 @@ impl Autoencoder {
         let coarse = linear(&self.expand, vector);
         let coarse = coarse.reshape([batch as i32, -1, h as i32, w as i32]);
         let map = conv_transpose2d(&self.last, self.decoder.forward(coarse));
-        map.narrow(2, 0, height).narrow(3, 0, width)
+        widened(map.narrow(2, 0, height).narrow(3, 0, width))
     }
 }
 

@@ -9,6 +9,7 @@ use crate::encoders::{Encoder, EncoderName};
 use crate::layers::init;
 use crate::layers::pad::pad_to_multiple;
 use crate::layers::pool::global_mean;
+use crate::ops::precision::widened;
 use crate::ops::recorded::{layer_norm, linear};
 use crate::summary::trace::scope;
 
@@ -65,6 +66,6 @@ impl PooledEncoder {
         drop(maps);
         let [batch, channels, _, _] = last.dims();
         let mean = global_mean(last).reshape([batch, channels]);
-        linear(&self.linear, layer_norm(&self.norm, mean))
+        widened(linear(&self.linear, layer_norm(&self.norm, mean)))
     }
 }

@@ -17,7 +17,7 @@ use crate::layers::cbam::{Cbam, CbamConfig};
 use crate::layers::init;
 use crate::layers::pad::pad_to_multiple;
 use crate::layers::resize::{repeat_nearest, resize_bilinear, resize_bilinear_aligned};
-use crate::ops::{conv2d, recorded::softplus};
+use crate::ops::{conv2d, precision::widened, recorded::softplus};
 use crate::summary::trace::scope;
 
 /// What a network says of every cell.
@@ -276,10 +276,10 @@ impl Segmenter {
             None => coarse,
         };
         let logits = match &self.refinement {
-            Some(refinement) => conv2d::forward(&self.head, refinement.forward(x, coarse)),
+            Some(refinement) => widened(conv2d::forward(&self.head, refinement.forward(x, coarse))),
             // The published networks make logits first and then enlarge them: there is less to resize.
             None => {
-                let logits = conv2d::forward(&self.head, coarse);
+                let logits = widened(conv2d::forward(&self.head, coarse));
                 let size = [padded_height, padded_width];
                 match self.aligned {
                     true => resize_bilinear_aligned(logits, size),

@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 
 #[cfg(feature = "flex")]
 use super::flex;
+use super::precision::in_f32;
 use super::recorded::relu;
 use crate::summary::trace::{Kind, unary};
 
@@ -16,6 +17,10 @@ use crate::summary::trace::{Kind, unary};
 /// # Shapes
 /// `[batch, channels, height, width]` → the same
 pub fn forward(norm: &BatchNorm, x: Tensor<4>, with_relu: bool) -> Tensor<4> {
+    in_f32(x, |x| normalised(norm, x, with_relu))
+}
+
+fn normalised(norm: &BatchNorm, x: Tensor<4>, with_relu: bool) -> Tensor<4> {
     #[cfg(feature = "flex")]
     if flex::is_f32(&x) && x.device().is_autodiff() && norm.training.is_enabled() {
         return on_flex::train(norm, x, with_relu);

@@ -11,6 +11,7 @@ use burn::tensor::{Tensor, module};
 
 #[cfg(feature = "flex")]
 use super::flex;
+use super::precision::product;
 use crate::summary::trace::{Kind, unary};
 
 /// `conv.forward(x)`.
@@ -53,7 +54,11 @@ pub fn with_bias(conv: &Conv2d, bias: Option<Tensor<1>>, x: Tensor<4>) -> Tensor
             ..Kind::plain(name).of(conv)
         }
     };
-    unary(kind, x, |x| conv2d(x, conv.weight.val(), bias, options))
+    unary(kind, x, |x| {
+        product(x, conv.weight.val(), bias, |x, weight, bias| {
+            conv2d(x, weight, bias, options)
+        })
+    })
 }
 
 /// As burn's function of that name.

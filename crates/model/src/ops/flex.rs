@@ -4,14 +4,18 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{DispatchDevice, Flex};
 use burn::tensor::{DType, Tensor, TensorData};
 
-/// Whether this is an f32 tensor on the flex backend, with autodiff or without.
-pub(super) fn is_f32<const D: usize>(tensor: &Tensor<D>) -> bool {
+/// Whether this is a tensor on the flex backend, with autodiff or without.
+pub(super) fn is_on_flex<const D: usize>(tensor: &Tensor<D>) -> bool {
     let device = tensor.device();
-    let on_flex = match device.as_dispatch() {
+    match device.as_dispatch() {
         DispatchDevice::Autodiff(device) => matches!(**device, DispatchDevice::Flex(_)),
         device => matches!(device, DispatchDevice::Flex(_)),
-    };
-    on_flex && tensor.dtype() == DType::F32
+    }
+}
+
+/// Whether this is an f32 tensor on the flex backend, with autodiff or without.
+pub(super) fn is_f32<const D: usize>(tensor: &Tensor<D>) -> bool {
+    is_on_flex(tensor) && tensor.dtype() == DType::F32
 }
 
 /// The tensor in its own order in memory.

@@ -9,11 +9,12 @@ use burn::tensor::Tensor;
 
 #[cfg(feature = "flex")]
 use super::flex;
+use super::precision::in_f32;
 use crate::summary::trace::{Kind, unary};
 
 /// GELU of every number.
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    unary(|| Kind::plain("GELU"), x, unrecorded)
+    unary(|| Kind::plain("GELU"), x, |x| in_f32(x, unrecorded))
 }
 
 fn unrecorded<const D: usize>(x: Tensor<D>) -> Tensor<D> {

@@ -1,5 +1,5 @@
 //! Operations that burn has, made faster where burn is slow: on the CPU (flex). Each takes and gives what burn's does, and is burn's on
-//! other devices.
+//! other devices. [`precision`] lets all of them compute in bf16.
 
 pub mod batch_norm;
 pub mod conv2d;
@@ -14,6 +14,7 @@ pub mod gelu;
 mod matrix;
 #[cfg(feature = "flex")]
 mod matrix_conv;
+pub mod precision;
 pub mod recorded;
 #[cfg(feature = "flex")]
 mod simd;

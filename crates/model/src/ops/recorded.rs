@@ -3,11 +3,13 @@
 use burn::nn::conv::ConvTranspose2d;
 use burn::nn::pool::{AdaptiveAvgPool2d, MaxPool2d};
 use burn::nn::{LayerNorm, Linear};
-use burn::tensor::{Tensor, activation};
+use burn::tensor::ops::ConvTransposeOptions;
+use burn::tensor::{Tensor, activation, module};
 
+use super::precision::{in_f32, product};
 use crate::summary::trace::{Kind, layer, unary};
 
-/// `linear.forward(x)`
+/// `linear.forward(x)`, in the precision of the scope.
 pub fn linear<const D: usize>(linear: &Linear, x: Tensor<D>) -> Tensor<D> {
     let kind = || {
         let [features_in, _] = linear.weight.lazy_shape().dims();
@@ -16,16 +18,19 @@ pub fn linear<const D: usize>(linear: &Linear, x: Tensor<D>) -> Tensor<D> {
             ..Kind::plain("Dense").of(linear)
         }
     };
-    unary(kind, x, |x| linear.forward(x))
+    let bias = linear.bias.as_ref().map(|bias| bias.val());
+    unary(kind, x, |x| {
+        product(x, linear.weight.val(), bias, module::linear)
+    })
 }
 
 /// `norm.forward(x)`
 pub fn layer_norm<const D: usize>(norm: &LayerNorm, x: Tensor<D>) -> Tensor<D> {
     let kind = || Kind::plain("LayerNormalization").of(norm);
-    unary(kind, x, |x| norm.forward(x))
+    unary(kind, x, |x| in_f32(x, |x| norm.forward(x)))
 }
 
-/// `conv.forward(x)`
+/// `conv.forward(x)`, in the precision of the scope.
 pub fn conv_transpose2d(conv: &ConvTranspose2d, x: Tensor<4>) -> Tensor<4> {
     let kind = || {
         let [_, channels_out, height, width] = conv.weight.lazy_shape().dims();
@@ -34,13 +39,27 @@ pub fn conv_transpose2d(conv: &ConvTranspose2d, x: Tensor<4>) -> Tensor<4> {
             ..Kind::plain("Conv2DTranspose").of(conv)
         }
     };
-    unary(kind, x, |x| conv.forward(x))
+    let ConvTranspose2d {
+        stride,
+        padding,
+        padding_out,
+        dilation,
+        groups,
+        ..
+    } = *conv;
+    let options = ConvTransposeOptions::new(stride, padding, padding_out, dilation, groups);
+    let bias = conv.bias.as_ref().map(|bias| bias.val());
+    unary(kind, x, |x| {
+        product(x, conv.weight.val(), bias, |x, weight, bias| {
+            module::conv_transpose2d(x, weight, bias, options)
+        })
+    })
 }
 
 /// `pool.forward(x)`
 pub fn adaptive_avg_pool2d(pool: &AdaptiveAvgPool2d, x: Tensor<4>) -> Tensor<4> {
     let kind = || Kind::plain("AdaptiveAveragePooling2D");
-    unary(kind, x, |x| pool.forward(x))
+    unary(kind, x, |x| in_f32(x, |x| pool.forward(x)))
 }
 
 /// `pool.forward(x)`
@@ -66,7 +85,11 @@ pub fn hard_swish<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 
 /// `1 / (1 + exp(−x))`
 pub fn sigmoid<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    unary(|| Kind::plain("Sigmoid"), x, activation::sigmoid)
+    unary(
+        || Kind::plain("Sigmoid"),
+        x,
+        |x| in_f32(x, activation::sigmoid),
+    )
 }
 
 /// `ln(1 + exp(x))`
