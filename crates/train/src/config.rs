@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use pluvial_data::loader::{InputStats, OnBadRecord};
 use pluvial_data::transform::Channel;
-use pluvial_model::SegmenterConfig;
 use pluvial_model::losses::{CrossEntropyDice, LossConfig};
 use pluvial_model::models::segmenter::Head;
+use pluvial_model::{Precision, SegmenterConfig};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -195,6 +195,9 @@ pub struct TrainConfig {
     /// weights the network starts with, as far as it has them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pretrained: Option<PathBuf>,
+    /// `f32`, or `bf16` for the maps between layers in the steps of training; validation, scores and predictions are f32 with
+    /// either, and so is what is saved.
+    pub precision: Precision,
 }
 
 impl Default for TrainConfig {
@@ -206,6 +209,7 @@ impl Default for TrainConfig {
             patience: None,
             checkpoint_minutes: 5.0,
             pretrained: None,
+            precision: Precision::F32,
         }
     }
 }

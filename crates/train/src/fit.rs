@@ -10,6 +10,7 @@ use pluvial_data::loader::{Batches, Loader};
 use pluvial_data::rng;
 use pluvial_data::signals::StopFlag;
 use pluvial_model::models::segmenter::Segmenter;
+use pluvial_model::ops::precision;
 use rand::Rng;
 
 use crate::checkpoint::{self, BestEpoch, TrainState};
@@ -148,7 +149,8 @@ impl Fit<'_> {
                 let name = format!("train {epoch} {}", state.batches_done);
                 self.device.seed(rng::stream(config.seed, &name).next_u64());
                 let samples = input.dims()[0];
-                let loss = config.loss.forward(model.forward(input), labels);
+                let logits = precision::with(config.train.precision, || model.forward(input));
+                let loss = config.loss.forward(logits, labels);
                 let mut pending = Pending {
                     loss: loss.clone().inner(),
                     norm: None,

@@ -15,6 +15,7 @@ use pluvial_data::recipe::BoundRecipe;
 use pluvial_data::rng;
 use pluvial_data::signals::StopFlag;
 use pluvial_data::transform::Window;
+use pluvial_model::Precision;
 use pluvial_model::metrics::Confusion;
 use pluvial_model::models::segmenter::Segmenter;
 use pluvial_model::weights::WeightsFile;
@@ -58,6 +59,13 @@ pub fn train(
     stop: &StopFlag,
 ) -> Result<()> {
     log.line(format_args!("device     {}", chosen.reason));
+    let precision = config.train.precision;
+    precision
+        .check(&chosen.device)
+        .with_context(|| format!("device {}", chosen.choice))?;
+    if precision == Precision::Bf16 {
+        log.line("precision  bf16 between layers while training; weights, norms and losses f32");
+    }
     // A resumed run has the weights of its checkpoint.
     let pretrained = match (&config.train.pretrained, &start) {
         (Some(path), Start::New(_)) => Some(WeightsFile::open(path)?),

@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor};
 use super::conv_norm_act::{ConvNormAct, ConvNormActConfig};
 use super::conv3x3::{Conv3x3, Conv3x3Config, Conv3x3Form};
 use super::pool::global_mean;
+use crate::ops::precision::in_f32;
 use crate::ops::recorded::concat;
 use crate::summary::trace::scope;
 
@@ -83,7 +84,8 @@ impl Aspp {
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let _scope = scope(self);
         let [batch, _, height, width] = x.dims();
-        let pooled = self.pool.forward(global_mean(x.clone()));
+        // In f32: the normalisation of one value a map over a few maps, which are much alike, would make roundings large.
+        let pooled = in_f32(x.clone(), |x| self.pool.forward(global_mean(x)));
         let [_, channels, _, _] = pooled.dims();
         let mut branches = vec![
             pooled.expand([batch, channels, height, width]),

@@ -4,6 +4,8 @@ pub mod autoencoder;
 pub mod contrastive;
 #[cfg(test)]
 mod every_model;
+#[cfg(all(test, feature = "flex"))]
+mod mixed_precision;
 pub mod pixel_classifier;
 pub mod pooled_encoder;
 pub mod saved;

@@ -82,13 +82,13 @@ pub(crate) fn product<const D: usize, const W: usize>(
     run(x, weight, bias)
 }
 
-/// `run(x)` in f32, rounded to the type of `x`, if that is bf16.
+/// `run(x)` in f32, all of it, rounded to the type of `x` if that is bf16.
 pub(crate) fn in_f32<const D: usize, const E: usize>(
     x: Tensor<D>,
     run: impl FnOnce(Tensor<D>) -> Tensor<E>,
 ) -> Tensor<E> {
     let dtype = x.dtype();
-    run(widened(x)).cast(dtype)
+    with(Precision::F32, || run(widened(x))).cast(dtype)
 }
 
 /// f32 of bf16; others as they are.
