@@ -298,6 +298,37 @@ fn a_run_is_whole_and_comes_out_the_same_repeated_or_interrupted() {
     }
 }
 
+#[test]
+fn a_run_in_bf16_goes_on_in_f32_and_back() {
+    let place = Place::new();
+    let run = place.path("runs/run_0001");
+    let resume = |precision: &str, steps: &str| {
+        let precision = format!("--set=train.precision={precision}");
+        let resume = ["--resume=runs/run_0001", &precision, "--max-steps", steps];
+        succeed(place.command(&resume))
+    };
+    let said = succeed(place.new_run(&["--set=train.precision=bf16", "--max-steps=2"]));
+    assert!(said.contains("precision  bf16"), "{said}");
+    assert!(text(run.join("config.toml")).contains("precision = \"bf16\""));
+    let said = resume("f32", "4");
+    assert!(!said.contains("precision  bf16"), "{said}");
+    resume("bf16", "6");
+    let rows = metrics(&run);
+    let [header, .., last] = rows.as_slice() else {
+        panic!("{rows:?}")
+    };
+    assert_eq!(last[1], "6", "steps");
+    for (name, value) in header.iter().zip(last) {
+        assert!(value.parse::<f64>().unwrap().is_finite(), "{name}: {value}");
+    }
+    assert!(run.join("scores.json").is_file());
+    let error = fail(place.new_run(&["--set=train.precision=fp8"]));
+    assert!(
+        error.contains("`f32`") && error.contains("`bf16`"),
+        "{error}"
+    );
+}
+
 /// Sends SIGTERM to a run when it prints a line that starts with `line`; it is to end well.
 #[cfg(unix)]
 fn interrupt(mut command: Command, line: &str) {
