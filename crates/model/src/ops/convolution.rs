@@ -8,6 +8,7 @@
 use rayon::prelude::*;
 
 use super::matrix_conv::Taps;
+use super::parallel::zeros;
 use super::{direct_conv, matrix_conv, winograd};
 
 /// Sizes of a convolution. Pairs are [rows, columns].
@@ -76,15 +77,13 @@ impl Geometry {
         window > 1 && Taps::seeing(self).count() < window
     }
 
-    pub(super) fn check(&self, x: &[f32], weight: &[f32], y: &[f32]) {
+    /// Panics unless these are such maps and weights, and an output has `n` numbers.
+    pub(super) fn check(&self, x: &[f32], weight: &[f32], n: usize) {
         assert!(self.channels_in.is_multiple_of(self.groups));
         assert!(self.channels_out.is_multiple_of(self.groups));
         assert_eq!(x.len(), self.batch * self.channels_in * self.input_plane());
         assert_eq!(weight.len(), self.channels_out * self.taps());
-        assert_eq!(
-            y.len(),
-            self.batch * self.channels_out * self.output_plane()
-        );
+        assert_eq!(n, self.batch * self.channels_out * self.output_plane());
     }
 }
 
@@ -109,7 +108,7 @@ pub(super) fn forward(x: &[f32], weight: &[f32], bias: &[f32], g: &Geometry) -> 
 /// Gradient of [`forward`] by `x`, given the one by its output; of convolutions with a stride, only for one group.
 pub(super) fn input_gradient(dy: &[f32], weight: &[f32], g: &Geometry) -> Vec<f32> {
     if dy.is_empty() {
-        return vec![0.0; g.batch * g.channels_in * g.input_plane()];
+        return zeros(g.batch * g.channels_in * g.input_plane());
     }
     if winograd::suits(g) {
         return winograd::input_gradient(dy, weight, g);

@@ -15,6 +15,7 @@ use std::array;
 use rayon::prelude::*;
 
 use super::convolution::Geometry;
+use super::parallel::{by_chunks, zeros};
 use super::simd::{Kernel, Level, Simd};
 
 /// Floats of scratch memory for a band of rows: three eighths of a megabyte, within the second-level cache of most processors.
@@ -157,10 +158,10 @@ fn convolve(
 ) -> Vec<f32> {
     let g = &g.flattened();
     let plane = g.output_plane();
-    let mut y = vec![0.0; g.batch * g.channels_out * plane];
-    g.check(x, weight, &y);
-    if y.is_empty() {
-        return y;
+    let n = g.batch * g.channels_out * plane;
+    g.check(x, weight, n);
+    if n == 0 {
+        return Vec::new();
     }
     let (group_in, group_out, taps) = (g.group_in(), g.group_out(), g.taps());
     let single = group_out == 1;
@@ -175,40 +176,37 @@ fn convolve(
     // One task computes some blocks of one group of one map: all blocks unless that leaves threads without work.
     let tasks = (2 * rayon::current_num_threads()).div_ceil(g.batch * g.groups);
     let blocks_of_task = blocks.div_ceil(tasks.min(blocks));
-    y.par_chunks_mut(group_out * plane)
-        .enumerate()
-        .for_each(|(map, y)| {
-            let group = map % g.groups;
-            let x = &x[map * group_in * g.input_plane()..][..group_in * g.input_plane()];
-            y.par_chunks_mut(blocks_of_task * tile * plane)
-                .enumerate()
-                .for_each(|(task, y)| {
-                    let mut source = vec![0.0; bands[0].len(g)];
-                    for (start, band) in Band::places(&bands, g) {
-                        band.fill(g, &mut source, x, start);
-                        for (block, y) in y.chunks_mut(tile * plane).enumerate() {
-                            let block = task * blocks_of_task + block;
-                            let first = group * group_out + block * tile;
-                            let panel = (group * blocks + block) * taps * tile;
-                            let channels = y.len() / plane;
-                            level.run(Tiles {
-                                source: &source,
-                                offsets: &band.offsets,
-                                weights: &panels[panel..panel + taps * tile],
-                                bias: bias.get(first..first + channels).unwrap_or(&[]),
-                                rows: band.rows,
-                                columns: g.output[1],
-                                row_step: g.stride[0] * band.row,
-                                y: &mut y[start * g.output[1]..],
-                                plane,
-                                channels,
-                                single,
-                            });
-                        }
+    by_chunks(n, group_out * plane, |map, y| {
+        let group = map % g.groups;
+        let x = &x[map * group_in * g.input_plane()..][..group_in * g.input_plane()];
+        y.par_chunks_mut(blocks_of_task * tile * plane)
+            .enumerate()
+            .for_each(|(task, y)| {
+                let mut source = vec![0.0; bands[0].len(g)];
+                for (start, band) in Band::places(&bands, g) {
+                    band.fill(g, &mut source, x, start);
+                    for (block, y) in y.chunks_mut(tile * plane).enumerate() {
+                        let block = task * blocks_of_task + block;
+                        let first = group * group_out + block * tile;
+                        let panel = (group * blocks + block) * taps * tile;
+                        let channels = y.len() / plane;
+                        level.run(Tiles {
+                            source: &source,
+                            offsets: &band.offsets,
+                            weights: &panels[panel..panel + taps * tile],
+                            bias: bias.get(first..first + channels).unwrap_or(&[]),
+                            rows: band.rows,
+                            columns: g.output[1],
+                            row_step: g.stride[0] * band.row,
+                            y: &mut y[start * g.output[1]..],
+                            plane,
+                            channels,
+                            single,
+                        });
                     }
-                });
-        });
-    y
+                }
+            });
+    })
 }
 
 /// Weights in the order of their use, `[group, block of tile channels out, tap, channel of the block]`, with zeros in the last block. Those
@@ -217,29 +215,25 @@ fn panels(weight: &[f32], turned: bool, tile: usize, g: &Geometry) -> Vec<f32> {
     let (group_in, group_out) = (g.group_in(), g.group_out());
     let window = g.kernel[0] * g.kernel[1];
     let blocks = group_out.div_ceil(tile);
-    let mut panels = vec![0.0; g.groups * blocks * g.taps() * tile];
-    panels
-        .par_chunks_exact_mut(g.taps() * tile)
-        .enumerate()
-        .for_each(|(block, panel)| {
-            let (group, first) = (block / blocks, block % blocks * tile);
-            let channels = tile.min(group_out - first);
-            for (channel, panel) in panel.chunks_exact_mut(window * tile).enumerate() {
-                for i in 0..channels {
-                    let kernel = match turned {
-                        true => (group * group_in + channel) * group_out + first + i,
-                        false => (group * group_out + first + i) * group_in + channel,
-                    };
-                    let kernel = &weight[kernel * window..][..window];
-                    let places = panel[i..].iter_mut().step_by(tile);
-                    match turned {
-                        true => places.zip(kernel.iter().rev()).for_each(|(to, w)| *to = *w),
-                        false => places.zip(kernel).for_each(|(to, w)| *to = *w),
-                    }
+    let each = g.taps() * tile;
+    by_chunks(g.groups * blocks * each, each, |block, panel| {
+        let (group, first) = (block / blocks, block % blocks * tile);
+        let channels = tile.min(group_out - first);
+        for (channel, panel) in panel.chunks_exact_mut(window * tile).enumerate() {
+            for i in 0..channels {
+                let kernel = match turned {
+                    true => (group * group_in + channel) * group_out + first + i,
+                    false => (group * group_out + first + i) * group_in + channel,
+                };
+                let kernel = &weight[kernel * window..][..window];
+                let places = panel[i..].iter_mut().step_by(tile);
+                match turned {
+                    true => places.zip(kernel.iter().rev()).for_each(|(to, w)| *to = *w),
+                    false => places.zip(kernel).for_each(|(to, w)| *to = *w),
                 }
             }
-        });
-    panels
+        }
+    })
 }
 
 /// Gradient of [`forward`] by `x`, given the one by its output; only for stride 1.
@@ -280,8 +274,8 @@ pub(super) fn weight_gradient_at(level: Level, x: &[f32], dy: &[f32], g: &Geomet
     // Each part of the batch has its own sum; parts are added in order.
     let maps_of_part = g.batch.div_ceil(16).max(1);
     let parts = g.batch.div_ceil(maps_of_part).max(1);
-    let mut sums = vec![0.0; parts * len];
-    g.check(x, &sums[..len], dy);
+    let mut sums = zeros(parts * len);
+    g.check(x, &sums[..len], dy.len());
     if dy.is_empty() || len == 0 {
         sums.truncate(len);
         return sums;

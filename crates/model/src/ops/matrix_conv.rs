@@ -5,12 +5,14 @@
 //! "High performance convolutional neural networks for document processing"). Rows and columns of the kernel that see nothing but padding,
 //! as most do where the dilation reaches beyond the map, are left out.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::convolution::Geometry;
 use super::matrix::{Matrix, multiply, multiply_in_parallel};
+use super::parallel::{by_chunks, zeros};
 
 /// Floats of the matrix that is made at a time: some maps at least, 8 MiB.
 const MATRIX: usize = 2 << 20;
@@ -49,8 +51,14 @@ impl Taps {
         self.rows.len() * self.columns.len()
     }
 
+    /// Where tap `t` is in the kernel.
+    fn place(&self, t: usize, g: &Geometry) -> usize {
+        let [row, column] = self.row_and_column(t);
+        row * g.kernel[1] + column
+    }
+
     /// Tap `t` as row and column of the kernel.
-    fn place(&self, t: usize) -> [usize; 2] {
+    fn row_and_column(&self, t: usize) -> [usize; 2] {
         let columns = self.columns.len();
         [
             self.rows.start + t / columns,
@@ -59,16 +67,36 @@ impl Taps {
     }
 
     /// The weights of these taps, `[channels out, channel in and tap]`.
-    fn of_weights(&self, weight: &[f32], g: &Geometry) -> Vec<f32> {
-        let window = g.kernel[0] * g.kernel[1];
-        let mut out = Vec::with_capacity(weight.len() / window * self.count());
-        for kernel in weight.chunks_exact(window) {
-            for row in self.rows.clone() {
-                let row = &kernel[row * g.kernel[1]..];
-                out.extend_from_slice(&row[self.columns.clone()]);
-            }
+    fn of_weights<'a>(&self, weight: &'a [f32], g: &Geometry) -> Cow<'a, [f32]> {
+        let (window, count) = (g.kernel[0] * g.kernel[1], self.count());
+        if count == window {
+            return Cow::Borrowed(weight);
         }
-        out
+        let each = g.channels_in * count;
+        Cow::Owned(by_chunks(g.channels_out * each, each, |out, to| {
+            let kernels = weight[out * g.taps()..].chunks_exact(window);
+            for (to, kernel) in to.chunks_exact_mut(count).zip(kernels) {
+                for (t, to) in to.iter_mut().enumerate() {
+                    *to = kernel[self.place(t, g)];
+                }
+            }
+        }))
+    }
+
+    /// The other way round: weights of the whole kernel, 0 where there is none of these taps.
+    fn to_weights(&self, of_taps: Vec<f32>, g: &Geometry) -> Vec<f32> {
+        let (window, count) = (g.kernel[0] * g.kernel[1], self.count());
+        if count == window {
+            return of_taps;
+        }
+        by_chunks(g.channels_out * g.taps(), g.taps(), |out, to| {
+            let of_taps = of_taps[out * g.channels_in * count..].chunks_exact(count);
+            for (to, of_taps) in to.chunks_exact_mut(window).zip(of_taps) {
+                for (t, w) in of_taps.iter().enumerate() {
+                    to[self.place(t, g)] = *w;
+                }
+            }
+        })
     }
 }
 
@@ -94,35 +122,31 @@ fn seen_columns(g: &Geometry, j: usize) -> (Range<usize>, usize) {
 /// The matrix `[channel and tap, map and output pixel]` of some maps `x`.
 fn columns_of(x: &[f32], maps: usize, taps: &Taps, g: &Geometry) -> Vec<f32> {
     let (plane, input_plane, count) = (g.output_plane(), g.input_plane(), taps.count());
-    let mut matrix = vec![0.0; g.channels_in * count * maps * plane];
-    matrix
-        .par_chunks_exact_mut(count * maps * plane)
-        .enumerate()
-        .for_each(|(channel, matrix)| {
-            for (t, to) in matrix.chunks_exact_mut(maps * plane).enumerate() {
-                let [i, j] = taps.place(t);
-                let (columns, first) = seen_columns(g, j);
-                for (map, to) in to.chunks_exact_mut(plane).enumerate() {
-                    let x = &x[(map * g.channels_in + channel) * input_plane..][..input_plane];
-                    for (row, to) in to.chunks_exact_mut(g.output[1]).enumerate() {
-                        let Some(from) = input_row(g, i, row) else {
-                            continue;
-                        };
-                        let from = &x[from * g.input[1]..][..g.input[1]];
-                        let to = &mut to[columns.clone()];
-                        if g.stride[1] == 1 {
-                            to.copy_from_slice(&from[first..first + to.len()]);
-                        } else {
-                            let from = from.get(first..).unwrap_or(&[]).iter();
-                            for (to, from) in to.iter_mut().zip(from.step_by(g.stride[1])) {
-                                *to = *from;
-                            }
+    let each = count * maps * plane;
+    by_chunks(g.channels_in * each, each, |channel, matrix| {
+        for (t, to) in matrix.chunks_exact_mut(maps * plane).enumerate() {
+            let [i, j] = taps.row_and_column(t);
+            let (columns, first) = seen_columns(g, j);
+            for (map, to) in to.chunks_exact_mut(plane).enumerate() {
+                let x = &x[(map * g.channels_in + channel) * input_plane..][..input_plane];
+                for (row, to) in to.chunks_exact_mut(g.output[1]).enumerate() {
+                    let Some(from) = input_row(g, i, row) else {
+                        continue;
+                    };
+                    let from = &x[from * g.input[1]..][..g.input[1]];
+                    let to = &mut to[columns.clone()];
+                    if g.stride[1] == 1 {
+                        to.copy_from_slice(&from[first..first + to.len()]);
+                    } else {
+                        let from = from.get(first..).unwrap_or(&[]).iter();
+                        for (to, from) in to.iter_mut().zip(from.step_by(g.stride[1])) {
+                            *to = *from;
                         }
                     }
                 }
             }
-        });
-    matrix
+        }
+    })
 }
 
 /// Adds the numbers of a matrix as [`columns_of`] makes it to the pixels of `dx` that they came from.
@@ -133,7 +157,7 @@ fn add_columns(matrix: &[f32], dx: &mut [f32], maps: usize, taps: &Taps, g: &Geo
         .for_each(|(i, dx)| {
             let (map, channel) = (i / g.channels_in, i % g.channels_in);
             for t in 0..count {
-                let [i, j] = taps.place(t);
+                let [i, j] = taps.row_and_column(t);
                 let (columns, first) = seen_columns(g, j);
                 let from = &matrix[((channel * count + t) * maps + map) * plane..][..plane];
                 for (row, from) in from.chunks_exact(g.output[1]).enumerate() {
@@ -153,35 +177,31 @@ fn add_columns(matrix: &[f32], dx: &mut [f32], maps: usize, taps: &Taps, g: &Geo
 /// `[map, channel, pixel]` → `[channel, map, pixel]`.
 fn channels_first(x: &[f32], maps: usize, channels: usize) -> Vec<f32> {
     let plane = x.len() / (maps * channels);
-    let mut out = Vec::with_capacity(x.len());
-    for channel in 0..channels {
-        for map in 0..maps {
-            out.extend_from_slice(&x[(map * channels + channel) * plane..][..plane]);
+    by_chunks(x.len(), maps * plane, |channel, to| {
+        for (map, to) in to.chunks_exact_mut(plane).enumerate() {
+            to.copy_from_slice(&x[(map * channels + channel) * plane..][..plane]);
         }
-    }
-    out
+    })
 }
 
 /// Convolution with 1×1 kernels at stride 1, whose matrices are the maps as they lie; `weight` is `[channels out, channels in]`.
 fn pointwise(x: &[f32], weight: Matrix, bias: &[f32], g: &Geometry) -> Vec<f32> {
     let plane = g.output_plane();
-    let mut y = vec![0.0; g.batch * g.channels_out * plane];
-    y.par_chunks_exact_mut(g.channels_out * plane)
-        .zip(x.par_chunks_exact(g.channels_in * plane))
-        .for_each(|(y, x)| {
-            y.par_chunks_mut(CHANNELS * plane)
-                .enumerate()
-                .for_each(|(run, y)| {
-                    let first = run * CHANNELS;
-                    let a = weight.skip_rows(first);
-                    let sizes = [y.len() / plane, plane, g.channels_in];
-                    for (y, bias) in y.chunks_exact_mut(plane).zip(bias.iter().skip(first)) {
-                        y.fill(*bias);
-                    }
-                    multiply(sizes, y, a, Matrix::rows_of(x, plane), !bias.is_empty());
-                });
-        });
-    y
+    let n = g.channels_out * plane;
+    by_chunks(g.batch * n, n, |map, y| {
+        let x = &x[map * g.channels_in * plane..][..g.channels_in * plane];
+        y.par_chunks_mut(CHANNELS * plane)
+            .enumerate()
+            .for_each(|(run, y)| {
+                let first = run * CHANNELS;
+                let a = weight.skip_rows(first);
+                let sizes = [y.len() / plane, plane, g.channels_in];
+                for (y, bias) in y.chunks_exact_mut(plane).zip(bias.iter().skip(first)) {
+                    y.fill(*bias);
+                }
+                multiply(sizes, y, a, Matrix::rows_of(x, plane), !bias.is_empty());
+            });
+    })
 }
 
 /// How many maps to take at a time.
@@ -199,13 +219,13 @@ pub(super) fn forward(x: &[f32], weight: &[f32], bias: &[f32], g: &Geometry) -> 
     let weight = taps.of_weights(weight, g);
     let (k, plane) = (g.channels_in * taps.count(), g.output_plane());
     let maps = maps_at_a_time(&taps, g);
-    let mut y = vec![0.0; g.batch * g.channels_out * plane];
+    let mut y = zeros(g.batch * g.channels_out * plane);
     let parts = x.chunks(maps * g.channels_in * g.input_plane());
     for (x, y) in parts.zip(y.chunks_mut(maps * g.channels_out * plane)) {
         let maps = x.len() / (g.channels_in * g.input_plane());
         let n = maps * plane;
         let matrix = columns_of(x, maps, &taps, g);
-        let mut product = vec![0.0; g.channels_out * n];
+        let mut product = zeros(g.channels_out * n);
         let (a, b) = (Matrix::rows_of(&weight, k), Matrix::rows_of(&matrix, n));
         multiply_in_parallel([g.channels_out, n, k], &mut product, a, b, false);
         y.par_chunks_exact_mut(plane)
@@ -237,13 +257,13 @@ pub(super) fn input_gradient(dy: &[f32], weight: &[f32], g: &Geometry) -> Vec<f3
     let weight = taps.of_weights(weight, g);
     let (k, plane) = (g.channels_in * taps.count(), g.output_plane());
     let maps = maps_at_a_time(&taps, g);
-    let mut dx = vec![0.0; g.batch * g.channels_in * g.input_plane()];
+    let mut dx = zeros(g.batch * g.channels_in * g.input_plane());
     let parts = dy.chunks(maps * g.channels_out * plane);
     for (dy, dx) in parts.zip(dx.chunks_mut(maps * g.channels_in * g.input_plane())) {
         let maps = dy.len() / (g.channels_out * plane);
         let n = maps * plane;
         let dy = channels_first(dy, maps, g.channels_out);
-        let mut matrix = vec![0.0; k * n];
+        let mut matrix = zeros(k * n);
         let a = Matrix::rows_of(&weight, k).transposed();
         multiply_in_parallel(
             [k, n, g.channels_out],
@@ -262,7 +282,7 @@ pub(super) fn weight_gradient(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
     let taps = Taps::seeing(g);
     let (k, plane) = (g.channels_in * taps.count(), g.output_plane());
     let maps = maps_at_a_time(&taps, g);
-    let mut product = vec![0.0; g.channels_out * k];
+    let mut product = zeros(g.channels_out * k);
     let parts = x.chunks(maps * g.channels_in * g.input_plane());
     for (part, (x, dy)) in parts
         .zip(dy.chunks(maps * g.channels_out * plane))
@@ -276,17 +296,5 @@ pub(super) fn weight_gradient(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
         let sizes = [g.channels_out, k, n];
         multiply_in_parallel(sizes, &mut product, Matrix::rows_of(&dy, n), b, part > 0);
     }
-    let window = g.kernel[0] * g.kernel[1];
-    if taps.count() == window {
-        return product;
-    }
-    let mut dw = vec![0.0; g.channels_out * g.channels_in * window];
-    let kernels = dw.chunks_exact_mut(window);
-    for (kernel, product) in kernels.zip(product.chunks_exact(taps.count())) {
-        for (t, product) in product.iter().enumerate() {
-            let [i, j] = taps.place(t);
-            kernel[i * g.kernel[1] + j] = *product;
-        }
-    }
-    dw
+    taps.to_weights(product, g)
 }

@@ -14,6 +14,8 @@ pub mod gelu;
 mod matrix;
 #[cfg(feature = "flex")]
 mod matrix_conv;
+#[cfg(feature = "flex")]
+mod parallel;
 pub mod precision;
 pub mod recorded;
 #[cfg(feature = "flex")]

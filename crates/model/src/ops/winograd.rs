@@ -14,6 +14,7 @@ use rayon::prelude::*;
 
 use super::convolution::Geometry;
 use super::matrix::{Matrix, multiply};
+use super::parallel::{by_chunks, zeros};
 use super::simd::{Kernel, Level, Simd};
 
 /// Places of a tile.
@@ -89,7 +90,7 @@ pub(super) fn input_gradient(dy: &[f32], weight: &[f32], g: &Geometry) -> Vec<f3
 /// Convolution with transformed kernels; if `turned`, those of the convolution whose gradient by the input this is.
 fn convolve(x: &[f32], kernels: &[f32], turned: bool, bias: &[f32], g: &Geometry) -> Vec<f32> {
     let (level, plane) = (Level::best(), g.output_plane());
-    let mut y = vec![0.0; g.batch * g.channels_out * plane];
+    let mut y = zeros(g.batch * g.channels_out * plane);
     let (mut source, mut products) = (Vec::new(), Vec::new());
     for part in Part::all(g) {
         let tiles = part.tiles();
@@ -132,7 +133,7 @@ fn convolve(x: &[f32], kernels: &[f32], turned: bool, bias: &[f32], g: &Geometry
 pub(super) fn weight_gradient(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
     let level = Level::best();
     let of_place = g.channels_out * g.channels_in;
-    let mut sums = vec![0.0; PLACES * of_place];
+    let mut sums = zeros(PLACES * of_place);
     let (mut source, mut gradient) = (Vec::new(), Vec::new());
     for (i, part) in Part::all(g).iter().enumerate() {
         let tiles = part.tiles();
@@ -147,29 +148,25 @@ pub(super) fn weight_gradient(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
             });
     }
     // Gᵀ · G
-    let mut dw = vec![0.0; of_place * 9];
-    dw.par_chunks_exact_mut(g.channels_in * 9)
-        .enumerate()
-        .for_each(|(out, dw)| {
-            for (channel, dw) in dw.as_chunks_mut::<9>().0.iter_mut().enumerate() {
-                let at = out * g.channels_in + channel;
-                let mut columns = [[0.0; 3]; 4];
-                for a in 0..4 {
-                    let mut row = [0.0; 4];
-                    for b in 0..4 {
-                        row[b] = sums[(4 * a + b) * of_place + at];
-                    }
-                    columns[a] = narrowed(row);
+    by_chunks(of_place * 9, g.channels_in * 9, |out, dw| {
+        for (channel, dw) in dw.as_chunks_mut::<9>().0.iter_mut().enumerate() {
+            let at = out * g.channels_in + channel;
+            let mut columns = [[0.0; 3]; 4];
+            for a in 0..4 {
+                let mut row = [0.0; 4];
+                for b in 0..4 {
+                    row[b] = sums[(4 * a + b) * of_place + at];
                 }
-                for j in 0..3 {
-                    let column = narrowed([0, 1, 2, 3].map(|a| columns[a][j]));
-                    for i in 0..3 {
-                        dw[3 * i + j] = column[i];
-                    }
+                columns[a] = narrowed(row);
+            }
+            for j in 0..3 {
+                let column = narrowed([0, 1, 2, 3].map(|a| columns[a][j]));
+                for i in 0..3 {
+                    dw[3 * i + j] = column[i];
                 }
             }
-        });
-    dw
+        }
+    })
 }
 
 /// Matrix `place` of those that lie as `[row, place, column]`.
@@ -194,24 +191,22 @@ fn turned_place(place: usize) -> usize {
 
 /// `G g Gᵀ` of every kernel, `[channel out, place, channel in]`.
 fn weights(weight: &[f32], g: &Geometry) -> Vec<f32> {
-    let mut out = vec![0.0; g.channels_out * row_of(g.channels_in)];
-    out.par_chunks_exact_mut(row_of(g.channels_in))
-        .zip(weight.par_chunks_exact(9 * g.channels_in))
-        .for_each(|(to, kernels)| {
-            for (channel, kernel) in kernels.as_chunks::<9>().0.iter().enumerate() {
-                let mut rows = [[0.0; 4]; 3];
-                for i in 0..3 {
-                    rows[i] = widened([kernel[3 * i], kernel[3 * i + 1], kernel[3 * i + 2]]);
-                }
-                for b in 0..4 {
-                    let column = widened([rows[0][b], rows[1][b], rows[2][b]]);
-                    for a in 0..4 {
-                        to[(4 * a + b) * g.channels_in + channel] = column[a];
-                    }
+    let row = row_of(g.channels_in);
+    by_chunks(g.channels_out * row, row, |out, to| {
+        let kernels = &weight[out * g.taps()..][..g.taps()];
+        for (channel, kernel) in kernels.as_chunks::<9>().0.iter().enumerate() {
+            let mut rows = [[0.0; 4]; 3];
+            for i in 0..3 {
+                rows[i] = widened([kernel[3 * i], kernel[3 * i + 1], kernel[3 * i + 2]]);
+            }
+            for b in 0..4 {
+                let column = widened([rows[0][b], rows[1][b], rows[2][b]]);
+                for a in 0..4 {
+                    to[(4 * a + b) * g.channels_in + channel] = column[a];
                 }
             }
-        });
-    out
+        }
+    })
 }
 
 /// `G g`
