@@ -19,12 +19,13 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, Distribution, Int, Tensor};
+use burn::tensor::{Device, Distribution, FloatDType, Int, Tensor};
 use clap::{Parser, ValueEnum};
 use pluvial_benches::{peak_memory_bytes, processor_name, versions};
 use pluvial_model::encoders::{Encoder, EncoderName};
 use pluvial_model::losses::{CrossEntropyDice, LossConfig};
 use pluvial_model::models::ParamCount;
+use pluvial_model::ops::precision;
 use pluvial_model::summary::Summary;
 use pluvial_model::{Segmenter, SegmenterConfig};
 use pluvial_train::config::OptimConfig;
@@ -100,7 +101,39 @@ enum Mode {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Precision {
+    /// On CUDA the same as tf32: burn has no other product of matrices on tensor cores, and none that leaves them out.
     F32,
+    /// f32 whose factors are rounded to 10 bits of fraction in products of matrices; CUDA only.
+    Tf32,
+    /// Maps between layers, f32 elsewhere.
+    Bf16,
+}
+
+impl Precision {
+    fn of_network(self) -> precision::Precision {
+        match self {
+            Self::F32 | Self::Tf32 => precision::Precision::F32,
+            Self::Bf16 => precision::Precision::Bf16,
+        }
+    }
+
+    /// An error where the device does not have it.
+    fn check(self, chosen: &Chosen) -> Result<()> {
+        let on_cuda = matches!(chosen.choice, DeviceChoice::Cuda(_));
+        ensure!(
+            self != Self::Tf32 || on_cuda,
+            "--precision tf32: {} has no TF32, only CUDA does; take f32",
+            chosen.choice
+        );
+        if self == Self::F32 && on_cuda {
+            println!(
+                "f32 on {}: products of matrices round their factors to TF32, as with --precision tf32",
+                chosen.choice
+            );
+        }
+        let precision = self.of_network().check(&chosen.device);
+        precision.with_context(|| format!("device {}", chosen.choice))
+    }
 }
 
 /// A network under test.
@@ -132,7 +165,8 @@ impl Network {
             Self::Segmenter(model) => model.forward(x),
             Self::Encoder(model) => {
                 let last = model.forward(x).pop();
-                last.expect("an encoder has a map").mean_dim(2).mean_dim(3)
+                let last = last.expect("an encoder has a map");
+                last.cast(FloatDType::F32).mean_dim(2).mean_dim(3)
             }
         }
     }
@@ -192,6 +226,7 @@ fn run(cli: &Cli) -> Result<()> {
         return Ok(());
     }
     let chosen = cli.device.resolve()?;
+    cli.precision.check(&chosen)?;
     let models = match cli.models.as_slice() {
         [all] if all == "all" => {
             let encoders = EncoderName::ALL.iter();
@@ -494,7 +529,8 @@ fn time_steps(name: &str, cli: &Cli, chosen: &Chosen) -> Result<Measured> {
         let start = Instant::now();
         let mut step = Step::default();
         let sync = || device.sync().context("the device failed");
-        let output = network.forward(x.clone());
+        let precision = cli.precision.of_network();
+        let output = precision::with(precision, || network.forward(x.clone()));
         match cli.mode {
             Mode::Infer => drop(output),
             Mode::Train => {
