@@ -10,6 +10,7 @@ mod direct_conv;
 #[cfg(feature = "flex")]
 mod flex;
 pub mod gelu;
+mod linear;
 #[cfg(feature = "flex")]
 mod matrix;
 #[cfg(feature = "flex")]

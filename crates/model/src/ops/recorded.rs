@@ -6,6 +6,7 @@ use burn::nn::{LayerNorm, Linear};
 use burn::tensor::ops::ConvTransposeOptions;
 use burn::tensor::{Tensor, activation, module};
 
+use super::linear;
 use super::precision::{in_f32, product};
 use crate::summary::trace::{Kind, layer, unary};
 
@@ -20,7 +21,7 @@ pub fn linear<const D: usize>(linear: &Linear, x: Tensor<D>) -> Tensor<D> {
     };
     let bias = linear.bias.as_ref().map(|bias| bias.val());
     unary(kind, x, |x| {
-        product(x, linear.weight.val(), bias, module::linear)
+        product(x, linear.weight.val(), bias, linear::linear)
     })
 }
 
