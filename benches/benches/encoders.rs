@@ -25,7 +25,7 @@ use pluvial_benches::{peak_memory_bytes, processor_name, versions};
 use pluvial_model::encoders::{Encoder, EncoderName};
 use pluvial_model::losses::{CrossEntropyDice, LossConfig};
 use pluvial_model::models::ParamCount;
-use pluvial_model::ops::precision;
+use pluvial_model::ops::{checkpoint, precision};
 use pluvial_model::summary::Summary;
 use pluvial_model::{Segmenter, SegmenterConfig};
 use pluvial_train::config::OptimConfig;
@@ -171,10 +171,11 @@ impl Network {
         }
     }
 
-    fn loss(&self, output: Tensor<4>, labels: &Tensor<3, Int>) -> Tensor<1> {
+    fn loss(&self, output: Tensor<4>, labels: Tensor<3, Int>) -> Tensor<1> {
         match self {
-            Self::Segmenter(_) => LossConfig::CrossEntropyDice(CrossEntropyDice::default())
-                .forward(output, labels.clone()),
+            Self::Segmenter(_) => {
+                LossConfig::CrossEntropyDice(CrossEntropyDice::default()).forward(output, labels)
+            }
             Self::Encoder(_) => output.square().mean(),
         }
     }
@@ -348,7 +349,8 @@ impl Bench<'_> {
         self.append(name, batch, &measured, &times)
     }
 
-    /// Doubles the batch until memory does not suffice, then halves the step between what fits and what does not to an eighth.
+    /// Finds the largest batch to a sixteenth: on the line through the memory of the last two where there is a limit, otherwise by
+    /// doubling; and then between what fits and what does not.
     fn largest_batch(&self, name: &str) -> Result<()> {
         let most_bytes = self.cli.memory_gib.map(|gib| (gib * GIB) as u64);
         ensure!(
@@ -367,22 +369,24 @@ impl Bench<'_> {
             };
             Ok((!over).then_some(measured))
         };
-        let (mut batch, mut best) = (self.cli.batch, None);
-        while let Some(measured) = fits(batch)? {
-            best = Some((batch, measured));
-            batch *= 2;
-        }
-        let Some((mut largest, mut best)) = best else {
-            bail!("batch {batch} does not fit");
-        };
-        let mut too_large = batch;
-        while too_large - largest > (largest / 8).max(1) {
-            let middle = largest.midpoint(too_large);
-            match fits(middle)? {
-                Some(measured) => (largest, best) = (middle, measured),
-                None => too_large = middle,
+        let (mut batch, mut too_large) = (self.cli.batch, None);
+        let mut fitting: Vec<(usize, Measured)> = Vec::new();
+        let (largest, best) = loop {
+            match fits(batch)? {
+                Some(measured) => fitting.push((batch, measured)),
+                None => too_large = Some(batch),
             }
-        }
+            let Some(&(largest, _)) = fitting.last() else {
+                bail!("batch {batch} does not fit");
+            };
+            batch = match too_large {
+                Some(too_large) => largest.midpoint(too_large),
+                None => on_the_line(&fitting, most_bytes).unwrap_or(2 * largest),
+            };
+            if batch <= largest + largest / 16 {
+                break fitting.swap_remove(fitting.len() - 1);
+            }
+        };
         let gmacs = best.macs as f64 / 1e9;
         let (params, peak) = (best.params, best.peak_mib());
         println!("{name:36} {largest:5} {params:11} {gmacs:7.3} {peak:>9}");
@@ -407,7 +411,7 @@ impl Bench<'_> {
             _ => Command::new(program),
         };
         let (warmup, steps) = match (cli.largest_batch, self.choice) {
-            // The second step holds the moments that the first one made.
+            // The optimizer's moments are made by a step of one map.
             (true, _) => (1, 1),
             (false, DeviceChoice::Cpu) => (cli.warmup.unwrap_or(1), cli.steps.unwrap_or(5)),
             (false, _) => (cli.warmup.unwrap_or(10), cli.steps.unwrap_or(40)),
@@ -425,6 +429,7 @@ impl Bench<'_> {
         }
         for (flag, given) in [
             ("--detail", cli.detail),
+            ("--largest-batch", cli.largest_batch),
             ("--checkpointing", cli.checkpointing),
         ] {
             command.args(given.then_some(flag));
@@ -492,6 +497,18 @@ impl Measured {
     }
 }
 
+/// The batch that just fits, if memory goes on as from the last but one to the last.
+fn on_the_line(fitting: &[(usize, Measured)], most_bytes: Option<u64>) -> Option<usize> {
+    let [.., (batch_0, measured_0), (batch_1, measured_1)] = fitting else {
+        return None;
+    };
+    let (bytes_0, bytes_1) = (measured_0.peak_bytes? as f64, measured_1.peak_bytes? as f64);
+    let bytes_a_map = (bytes_1 - bytes_0) / (batch_1 - batch_0) as f64;
+    let more = (most_bytes? as f64 - bytes_1) / bytes_a_map;
+    // A little less: a batch that does not fit costs the most time of all.
+    (bytes_a_map > 0.0).then(|| batch_1 + (0.97 * more) as usize)
+}
+
 const GIB: f64 = (1u64 << 30) as f64;
 
 fn name_of(value: impl ValueEnum) -> String {
@@ -511,10 +528,9 @@ fn median(sorted: &[f64]) -> f64 {
 fn time_steps(name: &str, cli: &Cli, chosen: &Chosen) -> Result<Measured> {
     let device = &chosen.device;
     device.seed(0);
-    let on = match (cli.mode, cli.checkpointing) {
-        (Mode::Train, false) => device.clone().autodiff(),
-        (Mode::Train, true) => device.clone().autodiff().gradient_checkpointing(),
-        (Mode::Infer, _) => device.clone(),
+    let on = match cli.mode {
+        Mode::Train => device.clone().autodiff(),
+        Mode::Infer => device.clone(),
     };
     let shape = [cli.batch, cli.channels, cli.size, cli.size];
     let x = Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), &on);
@@ -529,12 +545,17 @@ fn time_steps(name: &str, cli: &Cli, chosen: &Chosen) -> Result<Measured> {
         let start = Instant::now();
         let mut step = Step::default();
         let sync = || device.sync().context("the device failed");
-        let precision = cli.precision.of_network();
-        let output = precision::with(precision, || network.forward(x.clone()));
+        let (x, labels) = match cli.largest_batch && i < warmup {
+            true => (x.clone().narrow(0, 0, 1), labels.clone().narrow(0, 0, 1)),
+            false => (x.clone(), labels.clone()),
+        };
+        let output = checkpoint::with(cli.checkpointing, || {
+            precision::with(cli.precision.of_network(), || network.forward(x))
+        });
         match cli.mode {
             Mode::Infer => drop(output),
             Mode::Train => {
-                let loss = network.loss(output, &labels);
+                let loss = network.loss(output, labels);
                 if cli.detail {
                     sync()?;
                 }

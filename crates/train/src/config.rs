@@ -191,6 +191,9 @@ pub struct TrainConfig {
     pub patience: Option<usize>,
     /// Save `last` at least so often within an epoch, minutes.
     pub checkpoint_minutes: f64,
+    /// Keep of every block of the encoder only its input, and compute the block again in the backward pass: the same numbers in less
+    /// memory, for larger batches or maps, in more time.
+    pub gradient_checkpointing: bool,
     /// A `.pth` or `.safetensors` file of torchvision, timm, the official ConvNeXt or segmentation_models_pytorch whose
     /// weights the network starts with, as far as it has them.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -208,6 +211,7 @@ impl Default for TrainConfig {
             time_limit_minutes: None,
             patience: None,
             checkpoint_minutes: 5.0,
+            gradient_checkpointing: false,
             pretrained: None,
             precision: Precision::F32,
         }

@@ -10,6 +10,7 @@ use pluvial_data::loader::{Batches, Loader};
 use pluvial_data::rng;
 use pluvial_data::signals::StopFlag;
 use pluvial_model::models::segmenter::Segmenter;
+use pluvial_model::ops::checkpoint::with as with_checkpointing;
 use pluvial_model::ops::precision;
 use rand::Rng;
 
@@ -77,11 +78,17 @@ pub struct Fit<'a> {
 }
 
 impl Fit<'_> {
-    /// Trains `model` (on an autodiff device) from the checkpoint `last` where `resume` is set, from scratch otherwise.
+    /// Trains `model` (on an autodiff device) from the checkpoint `last` where `resume` is set, from scratch otherwise. `ahead` are the
+    /// first epoch's batches, where they are being made already.
     ///
     /// # Errors
     /// A batch or a checkpoint cannot be read or written, or the loss stops being a number.
-    pub fn run(&self, mut model: Segmenter, resume: bool) -> Result<(Exit, TrainState)> {
+    pub fn run(
+        &self,
+        mut model: Segmenter,
+        resume: bool,
+        mut ahead: Option<Batches>,
+    ) -> Result<(Exit, TrainState)> {
         let config = self.config;
         let (last, best) = (self.run.checkpoint("last"), self.run.checkpoint("best"));
         let mut optimizer = adamw(&config.optim, &model);
@@ -124,7 +131,6 @@ impl Fit<'_> {
         let mut saved = Instant::now();
         let device = self.device.clone().autodiff();
         let mut read_back = ReadBack::new(self.device);
-        let mut ahead = None;
 
         while state.epochs_done < config.train.epochs {
             let epoch = state.epochs_done;
@@ -149,7 +155,9 @@ impl Fit<'_> {
                 let name = format!("train {epoch} {}", state.batches_done);
                 self.device.seed(rng::stream(config.seed, &name).next_u64());
                 let samples = input.dims()[0];
-                let logits = precision::with(config.train.precision, || model.forward(input));
+                let logits = with_checkpointing(config.train.gradient_checkpointing, || {
+                    precision::with(config.train.precision, || model.forward(input))
+                });
                 let loss = config.loss.forward(logits, labels);
                 let mut pending = Pending {
                     loss: loss.clone().inner(),
@@ -438,4 +446,56 @@ fn write_scalars(board: &mut TensorBoard, row: &EpochRow) -> Result<()> {
         board.scalar(tag, row.step, value)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_read_together_and_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut board = TensorBoard::create(folder.path(), 0).unwrap();
+        let mut state = TrainState::start();
+        let device = Device::flex();
+        let mut read_back = ReadBack {
+            pending: Vec::new(),
+            together: 3,
+        };
+        let value = |x: f32| Tensor::<1>::from_floats([x], &device);
+        let add = |read_back: &mut ReadBack, step, loss, norm: Option<f32>| {
+            read_back.add(Pending {
+                loss: value(loss),
+                norm: norm.map(value),
+                ends_step: norm.is_some(),
+                epoch: 1,
+                step,
+                learning_rate: 0.5,
+            });
+            read_back.is_due()
+        };
+        // Two batches a step.
+        assert!(!add(&mut read_back, 0, 1.0, None));
+        assert!(!add(&mut read_back, 0, 2.0, Some(7.0)));
+        assert_eq!(state.loss_sum, 0.0);
+        assert!(add(&mut read_back, 1, 4.0, None));
+        read_back.read(&mut state, &mut board).unwrap();
+        assert_eq!((state.loss_sum, read_back.pending.len()), (7.0, 0));
+        read_back.read(&mut state, &mut board).unwrap();
+        assert_eq!(state.loss_sum, 7.0);
+
+        add(&mut read_back, 1, 0.5, Some(f32::INFINITY));
+        let error = read_back.read(&mut state, &mut board).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("gradient became inf at step 1"), "{error}");
+        add(&mut read_back, 2, 0.5, None);
+        add(&mut read_back, 2, f32::NAN, Some(f32::NAN));
+        let error = read_back.read(&mut state, &mut board).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("the loss became NaN at step 2 (epoch 2"),
+            "{error}"
+        );
+    }
 }

@@ -4,7 +4,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup, ParamId};
 use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use self::adamw::AdamW;
 use crate::config::OptimConfig;
@@ -49,6 +49,16 @@ pub fn clip_global_norm<M: Module>(
     grads: GradientsParams,
     max_norm: f64,
 ) -> (GradientsParams, Option<Tensor<1>>) {
+    clip(model, grads, max_norm, is_host)
+}
+
+/// [`clip_global_norm`] that reads the norm where `reads` says so.
+fn clip<M: Module>(
+    model: &M,
+    grads: GradientsParams,
+    max_norm: f64,
+    reads: fn(&Device) -> bool,
+) -> (GradientsParams, Option<Tensor<1>>) {
     struct Norm<'a> {
         grads: &'a GradientsParams,
         sums: Vec<Tensor<1>>,
@@ -90,7 +100,7 @@ pub fn clip_global_norm<M: Module>(
     }
     let squares = Tensor::cat(norm.sums, 0).sum();
     let norm = squares.clone().sqrt();
-    let factor = if is_host(&squares.device()) {
+    let factor = if reads(&squares.device()) {
         // No pass over gradients that are small enough.
         let total = f64::from(squares.into_scalar::<f32>()).sqrt();
         if !total.is_finite() || total <= max_norm {
@@ -128,7 +138,7 @@ fn scaled<const D: usize>(x: Tensor<D>, factor: f64) -> Tensor<D> {
 mod tests {
     use super::*;
     use burn::nn::{Linear, LinearConfig};
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::TensorData;
 
     fn grads_of(layer: &Linear, scale: f32, device: &Device) -> GradientsParams {
         let x = Tensor::<2>::from_data(
@@ -144,24 +154,27 @@ mod tests {
         let layer = LinearConfig::new(3, 2).init(&device);
         // d/dw of the sum is the column sum of x for each output, d/db the batch size: norm by hand.
         let by_hand = (2.0f64 * (1.5f64.powi(2) + 1.0 + 49.0) + 2.0 * 4.0).sqrt();
-        let clip = |grads, most| {
-            let (grads, norm) = clip_global_norm(&layer, grads, most);
-            (grads, f64::from(norm.unwrap().into_scalar::<f32>()))
-        };
-        let (grads, norm) = clip(grads_of(&layer, 1.0, &device), 1.0);
-        assert!((norm - by_hand).abs() < 1e-5, "{norm} {by_hand}");
-        let bias: Vec<f32> = grads
-            .get::<1>(layer.bias.as_ref().unwrap().id)
-            .unwrap()
-            .into_data()
-            .try_to_vec()
-            .unwrap();
-        assert!((f64::from(bias[0]) - 2.0 / by_hand).abs() < 1e-6);
-        let (_, after) = clip(grads, f64::INFINITY);
-        assert!((after - 1.0).abs() < 1e-6);
-        let (grads, norm) = clip(grads_of(&layer, 0.01, &device), 1.0);
-        let (_, same) = clip(grads, f64::INFINITY);
-        assert_eq!(norm, same, "small gradients are left alone");
+        // Read at once, as on the CPU, and left on the device, as on a GPU.
+        for reads in [(|_| true) as fn(&Device) -> bool, |_| false] {
+            let clip = |grads, most| {
+                let (grads, norm) = clip(&layer, grads, most, reads);
+                (grads, f64::from(norm.unwrap().into_scalar::<f32>()))
+            };
+            let (grads, norm) = clip(grads_of(&layer, 1.0, &device), 1.0);
+            assert!((norm - by_hand).abs() < 1e-5, "{norm} {by_hand}");
+            let bias: Vec<f32> = grads
+                .get::<1>(layer.bias.as_ref().unwrap().id)
+                .unwrap()
+                .into_data()
+                .try_to_vec()
+                .unwrap();
+            assert!((f64::from(bias[0]) - 2.0 / by_hand).abs() < 1e-6);
+            let (_, after) = clip(grads, f64::INFINITY);
+            assert!((after - 1.0).abs() < 1e-6);
+            let (grads, norm) = clip(grads_of(&layer, 0.01, &device), 1.0);
+            let (_, same) = clip(grads, f64::INFINITY);
+            assert_eq!(norm, same, "small gradients are left alone");
+        }
     }
 
     #[test]

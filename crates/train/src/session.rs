@@ -221,6 +221,8 @@ struct Known {
 impl Session<'_> {
     fn run(&self, resume: bool) -> Result<Exit> {
         let (baselines, train_samples) = self.fit_baselines()?;
+        // Made while the other splits are read, so that the first step need not wait for them.
+        let ahead = (!resume).then(|| self.splits.train.epoch(0));
         let known = self.count_baselines(&baselines)?;
         let validation = known.get("validation").context("validation is a split")?;
         let validation_rows = validation.counts.rows();
@@ -253,7 +255,7 @@ impl Session<'_> {
             baseline: best_uninformed(&validation_rows).map(|(name, row)| (name, row.scores.csi)),
             stop: self.stop,
         };
-        let (exit, state) = fit.run(model, resume)?;
+        let (exit, state) = fit.run(model, resume, ahead)?;
         self.log.line(format_args!(
             "{exit} at step {} after {:.1} min of training",
             state.step,

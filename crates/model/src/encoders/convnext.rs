@@ -20,7 +20,7 @@ use crate::layers::init;
 use crate::layers::layer_norm2d::{LayerNorm2d, LayerNorm2dConfig};
 use crate::layers::layer_scale::{LayerScale, LayerScaleConfig};
 use crate::ops::recorded::{add, layer_norm, linear};
-use crate::ops::{conv2d, gelu::gelu};
+use crate::ops::{checkpoint, conv2d, gelu::gelu};
 use crate::summary::trace::scope;
 
 /// Side of the depthwise kernels, in cells.
@@ -302,10 +302,16 @@ impl Block {
     /// `[batch, channels, height, width]` → the same
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let _scope = scope(self);
+        let branch = checkpoint::block(self, x.clone(), Self::branch);
+        add(x, self.drop_path.forward(branch))
+    }
+
+    /// All but drop path and addition.
+    fn branch(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, channels, height, width] = x.dims();
         // One row a cell: burn's linear layer forms the weight's gradient from two axes several times faster than from
         // four.
-        let cells = self.depthwise.forward(x.clone()).permute([0, 2, 3, 1]);
+        let cells = self.depthwise.forward(x).permute([0, 2, 3, 1]);
         let cells = cells.reshape([batch * height * width, channels]);
         let mut cells = gelu(linear(&self.expand, layer_norm(&self.norm, cells)));
         if let Some(grn) = &self.grn {
@@ -318,13 +324,13 @@ impl Block {
         if let Some(scale) = &self.scale {
             cells = scale.forward(cells);
         }
-        let mut branch = cells
+        let branch = cells
             .reshape([batch, height, width, channels])
             .permute([0, 3, 1, 2]);
-        if let Some(cbam) = &self.cbam {
-            branch = cbam.forward(branch);
+        match &self.cbam {
+            Some(cbam) => cbam.forward(branch),
+            None => branch,
         }
-        add(x, self.drop_path.forward(branch))
     }
 }
 

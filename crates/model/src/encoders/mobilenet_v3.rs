@@ -13,6 +13,7 @@ use crate::layers::cbam::{Cbam, CbamConfig};
 use crate::layers::conv_norm_act::{ConvNormAct, ConvNormActConfig};
 use crate::layers::init;
 use crate::layers::squeeze_excitation::{SqueezeExcitation, SqueezeExcitationConfig};
+use crate::ops::checkpoint;
 use crate::ops::recorded::{add, hard_swish};
 use crate::summary::trace::scope;
 
@@ -297,6 +298,10 @@ impl InvertedResidual {
     /// # Shapes
     /// `[batch, channels in, height, width]` → `[batch, channels out, ceil(height / stride), ceil(width / stride)]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        checkpoint::block(self, x, Self::transform)
+    }
+
+    fn transform(&self, x: Tensor<4>) -> Tensor<4> {
         let _scope = scope(self);
         // The ReLU is part of the convolutions that have one.
         let activate = |x| if self.hard_swish { hard_swish(x) } else { x };

@@ -14,6 +14,7 @@ use super::{StageGeometry, stage_strides};
 use crate::layers::cbam::{Cbam, CbamConfig};
 use crate::layers::conv_norm_act::{ConvNormAct, ConvNormActConfig};
 use crate::layers::init;
+use crate::ops::checkpoint;
 use crate::ops::recorded::{add, max_pool2d, relu};
 use crate::summary::trace::scope;
 
@@ -264,8 +265,10 @@ impl Residual {
     /// # Shapes
     /// `[batch, channels in, height, width]` → `[batch, channels out, ceil(height / stride), ceil(width / stride)]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let inner = self.inner(x.clone());
-        self.finish(x, inner)
+        checkpoint::block(self, x, |block, x| {
+            let inner = block.inner(x.clone());
+            block.finish(x, inner)
+        })
     }
 
     /// All convolutions but the last.

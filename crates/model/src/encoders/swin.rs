@@ -18,7 +18,7 @@ use crate::layers::drop_path::{DropPath, DropPathConfig, linear_schedule};
 use crate::layers::init;
 use crate::layers::window_attention::{WindowAttention, WindowAttentionConfig};
 use crate::ops::recorded::{add, layer_norm, linear};
-use crate::ops::{conv2d, gelu::gelu};
+use crate::ops::{checkpoint, conv2d, gelu::gelu};
 use crate::summary::trace::scope;
 
 /// Side and stride of the stem's patches, in input cells.
@@ -235,13 +235,22 @@ impl SwinBlock {
     /// Channels last: `[batch, height, width, channels]` → the same
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let _scope = scope(self);
-        let [batch, height, width, channels] = x.dims();
-        let branch = self
-            .attention
-            .forward(layer_norm(&self.attention_norm, x.clone()));
+        let branch = checkpoint::block(self, x.clone(), Self::attend);
         let x = add(x, self.drop_path.forward(branch));
+        let branch = checkpoint::block(self, x.clone(), Self::mix);
+        add(x, self.drop_path.forward(branch))
+    }
+
+    /// The first branch.
+    fn attend(&self, x: Tensor<4>) -> Tensor<4> {
+        self.attention.forward(layer_norm(&self.attention_norm, x))
+    }
+
+    /// The second branch.
+    fn mix(&self, x: Tensor<4>) -> Tensor<4> {
+        let [batch, height, width, channels] = x.dims();
         // One row a cell, as in ConvNeXt.
-        let cells = layer_norm(&self.mlp_norm, x.clone());
+        let cells = layer_norm(&self.mlp_norm, x);
         let cells = cells.reshape([batch * height * width, channels]);
         let cells = linear(&self.reduce, gelu(linear(&self.expand, cells)));
         let mut branch = cells.reshape([batch, height, width, channels]);
@@ -249,7 +258,7 @@ impl SwinBlock {
             let map = cbam.forward(branch.permute([0, 3, 1, 2]));
             branch = map.permute([0, 2, 3, 1]);
         }
-        add(x, self.drop_path.forward(branch))
+        branch
     }
 }
 

@@ -3,9 +3,11 @@
 //! burn-flex 0.22.1 takes a dozen passes over the map in one thread. Here it is two passes for the moments and one for the output, in
 //! all threads, and two for the gradients. Parameters and running statistics are those of burn's [`BatchNorm`].
 
+use burn::module::RunningState;
 use burn::nn::BatchNorm;
 use burn::tensor::Tensor;
 
+use super::checkpoint;
 #[cfg(feature = "flex")]
 use super::flex;
 use super::precision::in_f32;
@@ -17,6 +19,14 @@ use crate::summary::trace::{Kind, unary};
 /// # Shapes
 /// `[batch, channels, height, width]` → the same
 pub fn forward(norm: &BatchNorm, x: Tensor<4>, with_relu: bool) -> Tensor<4> {
+    let apart;
+    let norm = match checkpoint::runs_again() {
+        true => {
+            apart = with_statistics_apart(norm);
+            &apart
+        }
+        false => norm,
+    };
     in_f32(x, |x| normalised(norm, x, with_relu))
 }
 
@@ -28,6 +38,15 @@ fn normalised(norm: &BatchNorm, x: Tensor<4>, with_relu: bool) -> Tensor<4> {
     let kind = || Kind::plain("BatchNormalization").of(norm);
     let y = unary(kind, x, |x| norm.forward(x));
     if with_relu { relu(y) } else { y }
+}
+
+/// The same, whose running statistics are its own: they have taken this batch in already.
+fn with_statistics_apart(norm: &BatchNorm) -> BatchNorm {
+    BatchNorm {
+        running_mean: RunningState::new(norm.running_mean.value()),
+        running_var: RunningState::new(norm.running_var.value()),
+        ..norm.clone()
+    }
 }
 
 #[cfg(feature = "flex")]

@@ -2,6 +2,7 @@
 //! other devices. [`precision`] lets all of them compute in bf16.
 
 pub mod batch_norm;
+pub mod checkpoint;
 pub mod conv2d;
 #[cfg(feature = "flex")]
 mod convolution;

@@ -61,6 +61,11 @@ pub fn with<T>(precision: Precision, run: impl FnOnce() -> T) -> T {
     run()
 }
 
+/// That of the scope.
+pub(crate) fn current() -> Precision {
+    CURRENT.get()
+}
+
 /// `run(x, weight, bias)`, a product of matrices, in the precision of the scope. On the CPU, whose kernels are f32, what comes in and goes
 /// out is rounded to bf16: sums are f32 on tensor cores too.
 pub(crate) fn product<const D: usize, const W: usize>(
