@@ -115,7 +115,7 @@ fn step(model: Segmenter, device: &Device) -> Step {
     Step {
         logits: read(logits),
         loss: loss.into_scalar(),
-        gradient_norm,
+        gradient_norm: f64::from(gradient_norm.unwrap().into_scalar::<f32>()),
         gradients: gradients_read,
         stepped: named.values,
     }
