@@ -20,8 +20,8 @@ use burn::tensor::module::interpolate;
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn::tensor::{Device, Distribution, Tensor, activation};
 use clap::Parser;
-use pluvial_model::layers::resize::resize_bilinear;
-use pluvial_model::ops::{batch_norm, conv2d, gelu, recorded};
+use pluvial_model::layers::{layer_norm, resize::resize_bilinear};
+use pluvial_model::ops::{batch_norm, conv2d, gelu};
 use pluvial_train::device::{DeviceChoice, set_default_backend};
 use pluvial_train::memory::keep_freed_memory;
 
@@ -119,8 +119,8 @@ impl Case {
                 )
             }),
         });
-        let norm = LayerNormConfig::new(96).init(device);
-        let burns = norm.clone();
+        let norm = layer_norm::LayerNormConfig::new(96).init(device);
+        let burns = LayerNormConfig::new(96).init(device);
         // Rows of channels, as within the blocks of ConvNeXt.
         let rows = |x: Tensor<4>| {
             let [batch, height, width, channels] = x.dims();
@@ -129,7 +129,7 @@ impl Case {
         cases.push(Case {
             name: "LayerNorm, 96 channels, 32²".to_owned(),
             input: [32, 32, 96],
-            ours: Box::new(move |x| recorded::layer_norm(&norm, rows(x)).unsqueeze()),
+            ours: Box::new(move |x| norm.forward(rows(x)).unsqueeze()),
             burns: Box::new(move |x| burns.forward(rows(x)).unsqueeze()),
         });
         let norm = BatchNormConfig::new(256).init(device);

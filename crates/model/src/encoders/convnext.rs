@@ -8,7 +8,7 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig, PaddingConfig2d};
+use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
 
 use super::stage_strides;
@@ -17,9 +17,10 @@ use crate::layers::depthwise_conv::{DepthwiseConv2d, DepthwiseConv2dConfig};
 use crate::layers::drop_path::{DropPath, DropPathConfig, linear_schedule};
 use crate::layers::grn::{Grn, GrnConfig};
 use crate::layers::init;
+use crate::layers::layer_norm::{LayerNorm, LayerNormConfig};
 use crate::layers::layer_norm2d::{LayerNorm2d, LayerNorm2dConfig};
 use crate::layers::layer_scale::{LayerScale, LayerScaleConfig};
-use crate::ops::recorded::{add, layer_norm, linear};
+use crate::ops::recorded::{add, linear};
 use crate::ops::{checkpoint, conv2d, gelu::gelu};
 use crate::summary::trace::scope;
 
@@ -313,7 +314,7 @@ impl Block {
         // four.
         let cells = self.depthwise.forward(x).permute([0, 2, 3, 1]);
         let cells = cells.reshape([batch * height * width, channels]);
-        let mut cells = gelu(linear(&self.expand, layer_norm(&self.norm, cells)));
+        let mut cells = gelu(linear(&self.expand, self.norm.forward(cells)));
         if let Some(grn) = &self.grn {
             let maps = cells.reshape([batch, height * width, 4 * channels]);
             cells = grn

@@ -8,7 +8,7 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Tensor};
 
@@ -16,8 +16,9 @@ use super::{StageGeometry, stage_strides};
 use crate::layers::cbam::{Cbam, CbamConfig};
 use crate::layers::drop_path::{DropPath, DropPathConfig, linear_schedule};
 use crate::layers::init;
+use crate::layers::layer_norm::{LayerNorm, LayerNormConfig};
 use crate::layers::window_attention::{WindowAttention, WindowAttentionConfig};
-use crate::ops::recorded::{add, layer_norm, linear};
+use crate::ops::recorded::{add, linear};
 use crate::ops::{checkpoint, conv2d, gelu::gelu};
 use crate::summary::trace::scope;
 
@@ -223,7 +224,7 @@ impl PatchMerging {
                 .narrow(4, column * channels, channels)
                 .reshape([batch, rows, columns, channels]),
         });
-        let merged = layer_norm(&self.norm, Tensor::cat(cells.to_vec(), 3));
+        let merged = self.norm.forward(Tensor::cat(cells.to_vec(), 3));
         let merged = merged.reshape([batch * rows * columns, 4 * channels]);
         let mixed = linear(&self.reduce, merged);
         mixed.reshape([batch, rows, columns, 2 * channels])
@@ -243,14 +244,14 @@ impl SwinBlock {
 
     /// The first branch.
     fn attend(&self, x: Tensor<4>) -> Tensor<4> {
-        self.attention.forward(layer_norm(&self.attention_norm, x))
+        self.attention.forward(self.attention_norm.forward(x))
     }
 
     /// The second branch.
     fn mix(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, height, width, channels] = x.dims();
         // One row a cell, as in ConvNeXt.
-        let cells = layer_norm(&self.mlp_norm, x);
+        let cells = self.mlp_norm.forward(x);
         let cells = cells.reshape([batch * height * width, channels]);
         let cells = linear(&self.reduce, gelu(linear(&self.expand, cells)));
         let mut branch = cells.reshape([batch, height, width, channels]);
@@ -271,7 +272,7 @@ impl Swin {
     /// stem and up behind it
     pub fn forward(&self, x: Tensor<4>) -> Vec<Tensor<4>> {
         let x = conv2d::forward(&self.stem, x).permute([0, 2, 3, 1]);
-        let mut x = layer_norm(&self.stem_norm, x);
+        let mut x = self.stem_norm.forward(x);
         let mut maps = Vec::with_capacity(self.stages.len());
         for stage in &self.stages {
             if let Some(merging) = &stage.merging {

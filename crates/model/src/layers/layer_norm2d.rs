@@ -2,10 +2,9 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
 
-use crate::ops::recorded::layer_norm;
+use super::layer_norm::{LayerNorm, LayerNormConfig};
 
 /// Configuration of [`LayerNorm2d`].
 #[derive(Config, Debug)]
@@ -40,7 +39,7 @@ impl LayerNorm2d {
     /// `[batch, channels, height, width]` → the same
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let x = x.permute([0, 2, 3, 1]);
-        layer_norm(&self.norm, x).permute([0, 3, 1, 2])
+        self.norm.forward(x).permute([0, 3, 1, 2])
     }
 }
 

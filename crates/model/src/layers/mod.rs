@@ -9,6 +9,7 @@ pub mod drop_path;
 pub mod dropout2d;
 pub mod grn;
 pub(crate) mod init;
+pub mod layer_norm;
 pub mod layer_norm2d;
 pub mod layer_scale;
 pub mod pad;

@@ -1,23 +1,18 @@
 //! Resizing of maps: bilinear and nearest.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 
-use crate::ops::precision::in_f32;
+use crate::ops::bilinear::bilinear;
 use crate::summary::trace::{Kind, unary};
 
 /// Bilinear resize to `size` = [height, width] with half-pixel centres, as PyTorch's
 /// `interpolate(mode="bilinear", align_corners=False)` and TensorFlow 2's `resize`. Target centre i lies at source coordinate
 /// (i + ½) · from / to − ½, held inside the source.
 ///
-/// Interpolation is linear and separable, so it is two products with fixed matrices. burn's own `interpolate` has no
-/// gradient on its GPU backends in 0.22.
-///
 /// # Shapes
 /// `[batch, channels, h, w]` → `[batch, channels, height, width]`
 pub fn resize_bilinear(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-    resize(x, size, |i, from, to| {
-        (i as f64 + 0.5) * from as f64 / to as f64 - 0.5
-    })
+    resize(x, size, false)
 }
 
 /// Bilinear resize to `size` = [height, width] with the centres of the corner cells in place, as PyTorch's
@@ -27,50 +22,18 @@ pub fn resize_bilinear(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
 /// # Shapes
 /// `[batch, channels, h, w]` → `[batch, channels, height, width]`
 pub fn resize_bilinear_aligned(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-    resize(x, size, |i, from, to| {
-        (i * (from - 1)) as f64 / (to - 1).max(1) as f64
-    })
+    resize(x, size, true)
 }
 
-/// Bilinear resize; `position(i, from, to)` is the source coordinate of target centre `i`.
-fn resize(
-    x: Tensor<4>,
-    size: [usize; 2],
-    position: impl Fn(usize, usize, usize) -> f64 + Copy,
-) -> Tensor<4> {
+fn resize(x: Tensor<4>, size: [usize; 2], aligned: bool) -> Tensor<4> {
     if x.dims()[2..] == size {
         return x;
     }
     unary(
         || Kind::plain("Resizing"),
         x,
-        |x| in_f32(x, |x| interpolated(x, size, position)),
+        |x| bilinear(x, size, aligned),
     )
-}
-
-fn interpolated(
-    x: Tensor<4>,
-    size: [usize; 2],
-    position: impl Fn(usize, usize, usize) -> f64 + Copy,
-) -> Tensor<4> {
-    let [batch, channels, h, w] = x.dims();
-    let [height, width] = size;
-    let device = x.device();
-    let mut x = x;
-    if w != width {
-        let along_width = interpolation_matrix(w, width, position);
-        let along_width = Tensor::<2>::from_data(along_width, &device).transpose();
-        x = x
-            .reshape([batch * channels * h, w])
-            .matmul(along_width)
-            .reshape([batch, channels, h, width]);
-    }
-    if h != height {
-        let along_height = interpolation_matrix(h, height, position);
-        let along_height = Tensor::<2>::from_data(along_height, &device);
-        x = along_height.unsqueeze::<4>().matmul(x);
-    }
-    x
 }
 
 /// Nearest-neighbour enlargement by a whole factor: each cell becomes `factor` × `factor` equal cells.
@@ -91,24 +54,6 @@ pub fn repeat_nearest(x: Tensor<4>, factor: usize) -> Tensor<4> {
                 .reshape([batch, channels, h * factor, w * factor])
         },
     )
-}
-
-/// The `[to, from]` matrix whose rows hold the two weights of each target cell.
-fn interpolation_matrix(
-    from: usize,
-    to: usize,
-    position: impl Fn(usize, usize, usize) -> f64,
-) -> TensorData {
-    let mut matrix = vec![0f32; to * from];
-    for (i, row) in matrix.chunks_mut(from).enumerate() {
-        let position = position(i, from, to).clamp(0.0, (from - 1) as f64);
-        let low = position.floor() as usize;
-        let high = (low + 1).min(from - 1);
-        let fraction = (position - low as f64) as f32;
-        row[low] += 1.0 - fraction;
-        row[high] += fraction;
-    }
-    TensorData::new(matrix, [to, from])
 }
 
 #[cfg(test)]

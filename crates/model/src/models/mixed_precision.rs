@@ -5,7 +5,7 @@
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::nn::conv::ConvTranspose2dConfig;
-use burn::nn::{BatchNormConfig, LayerNormConfig, LinearConfig};
+use burn::nn::{BatchNormConfig, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
@@ -20,6 +20,7 @@ use crate::encoders::resnet::{ResNetBlock, ResNetConfig};
 use crate::encoders::swin::SwinConfig;
 use crate::encoders::{EncoderConfig, EncoderName};
 use crate::golden;
+use crate::layers::layer_norm::LayerNormConfig;
 use crate::layers::pool::global_mean;
 use crate::layers::resize::resize_bilinear;
 use crate::losses::LossConfig;
@@ -139,7 +140,7 @@ fn the_rest_rounds_only_what_it_gives() {
     let batch_norm = golden::filled(BatchNormConfig::new(6).init(&device));
     type Op<'a> = &'a dyn Fn(Tensor<4>) -> Tensor<4>;
     let ops: [(&str, Op); 7] = [
-        ("layer norm", &|x| recorded::layer_norm(&layer_norm, x)),
+        ("layer norm", &|x| layer_norm.forward(x)),
         ("batch norm", &|x| batch_norm::forward(&batch_norm, x, true)),
         ("gelu", &|x| gelu::gelu(x - 5.0)),
         ("sigmoid", &recorded::sigmoid),

@@ -2,15 +2,16 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::encoders::{Encoder, EncoderName};
 use crate::layers::init;
+use crate::layers::layer_norm::{LayerNorm, LayerNormConfig};
 use crate::layers::pad::pad_to_multiple;
 use crate::layers::pool::global_mean;
 use crate::ops::precision::widened;
-use crate::ops::recorded::{layer_norm, linear};
+use crate::ops::recorded::linear;
 use crate::summary::trace::scope;
 
 /// Configuration of [`PooledEncoder`].
@@ -66,6 +67,6 @@ impl PooledEncoder {
         drop(maps);
         let [batch, channels, _, _] = last.dims();
         let mean = global_mean(last).reshape([batch, channels]);
-        widened(linear(&self.linear, layer_norm(&self.norm, mean)))
+        widened(linear(&self.linear, self.norm.forward(mean)))
     }
 }

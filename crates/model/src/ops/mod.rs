@@ -2,6 +2,7 @@
 //! other devices. [`precision`] lets all of them compute in bf16.
 
 pub mod batch_norm;
+pub mod bilinear;
 pub mod checkpoint;
 pub mod conv2d;
 #[cfg(feature = "flex")]
@@ -11,6 +12,7 @@ mod direct_conv;
 #[cfg(feature = "flex")]
 mod flex;
 pub mod gelu;
+pub mod layer_norm;
 mod linear;
 #[cfg(feature = "flex")]
 mod matrix;

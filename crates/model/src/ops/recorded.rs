@@ -1,8 +1,8 @@
 //! burn's layers and arithmetic, recorded for the summary. Networks call these, so that nothing between two layers is left out of it.
 
+use burn::nn::Linear;
 use burn::nn::conv::ConvTranspose2d;
 use burn::nn::pool::{AdaptiveAvgPool2d, MaxPool2d};
-use burn::nn::{LayerNorm, Linear};
 use burn::tensor::ops::ConvTransposeOptions;
 use burn::tensor::{Tensor, activation, module};
 
@@ -23,12 +23,6 @@ pub fn linear<const D: usize>(linear: &Linear, x: Tensor<D>) -> Tensor<D> {
     unary(kind, x, |x| {
         product(x, linear.weight.val(), bias, linear::linear)
     })
-}
-
-/// `norm.forward(x)`
-pub fn layer_norm<const D: usize>(norm: &LayerNorm, x: Tensor<D>) -> Tensor<D> {
-    let kind = || Kind::plain("LayerNormalization").of(norm);
-    unary(kind, x, |x| in_f32(x, |x| norm.forward(x)))
 }
 
 /// `conv.forward(x)`, in the precision of the scope.
