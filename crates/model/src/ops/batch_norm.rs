@@ -63,6 +63,7 @@ mod on_flex {
     use rayon::prelude::*;
 
     use super::super::flex::{contiguous, slice, tensor};
+    use super::super::parallel::by_chunks;
 
     /// Normalises by the moments of the batch and takes them into the running ones, as burn does.
     pub(super) fn train(norm: &BatchNorm, x: Tensor<4>, with_relu: bool) -> Tensor<4> {
@@ -204,24 +205,19 @@ mod on_flex {
         ) -> FloatTensor<Self> {
             let (x, gamma, beta) = (contiguous(x), contiguous(gamma), contiguous(beta));
             let planes = Planes::of(&x);
-            let mut y = vec![0.0; slice(&x).len()];
-            if !y.is_empty() {
-                y.par_chunks_exact_mut(planes.pixels)
-                    .zip(slice(&x).par_chunks_exact(planes.pixels))
-                    .enumerate()
-                    .for_each(|(plane, (y, x))| {
-                        let channel = plane % planes.channels;
-                        let mean = by.mean[channel];
-                        let scale = slice(&gamma)[channel] * by.inverse_deviation[channel];
-                        let beta = slice(&beta)[channel];
-                        // NaN is kept, as by burn's ReLU.
-                        let least = if by.with_relu { 0.0 } else { f32::NEG_INFINITY };
-                        for (y, x) in y.iter_mut().zip(x) {
-                            let value = (x - mean) * scale + beta;
-                            *y = if value < least { least } else { value };
-                        }
-                    });
-            }
+            let y = by_chunks(slice(&x).len(), planes.pixels, |plane, y| {
+                let x = &slice(&x)[plane * planes.pixels..];
+                let channel = plane % planes.channels;
+                let mean = by.mean[channel];
+                let scale = slice(&gamma)[channel] * by.inverse_deviation[channel];
+                let beta = slice(&beta)[channel];
+                // NaN is kept, as by burn's ReLU.
+                let least = if by.with_relu { 0.0 } else { f32::NEG_INFINITY };
+                for (y, x) in y.iter_mut().zip(x) {
+                    let value = (x - mean) * scale + beta;
+                    *y = if value < least { least } else { value };
+                }
+            });
             tensor(y, x.shape().to_vec())
         }
     }
@@ -302,26 +298,21 @@ mod on_flex {
             let single = |sums: &[f64]| sums.iter().map(|sum| *sum as f32).collect();
             let [x_node, gamma_node, beta_node] = ops.parents.map(|node| node.map(|node| node.id));
             if let Some(node) = x_node {
-                let mut dx = vec![0.0; xs.len()];
                 let n = planes.pixels_of_channel();
-                if !dx.is_empty() {
-                    dx.par_chunks_exact_mut(planes.pixels)
-                        .enumerate()
-                        .for_each(|(plane, dx)| {
-                            let channel = plane % planes.channels;
-                            let (mean, inverse) = (by.mean[channel], by.inverse_deviation[channel]);
-                            let scale = gammas[channel] * inverse;
-                            // dx = γ / deviation · (dy − mean dy − x̂ · mean (x̂ dy))
-                            let mean_dy = (dbeta[channel] / n) as f32;
-                            let slope = inverse * (dgamma[channel] / n) as f32;
-                            let masked = masked(channel);
-                            let start = plane * planes.pixels;
-                            let (x, dy) = (&xs[start..][..dx.len()], &dys[start..][..dx.len()]);
-                            for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
-                                *dx = scale * (masked(*x, *dy) - mean_dy - (x - mean) * slope);
-                            }
-                        });
-                }
+                let dx = by_chunks(xs.len(), planes.pixels, |plane, dx| {
+                    let channel = plane % planes.channels;
+                    let (mean, inverse) = (by.mean[channel], by.inverse_deviation[channel]);
+                    let scale = gammas[channel] * inverse;
+                    // dx = γ / deviation · (dy − mean dy − x̂ · mean (x̂ dy))
+                    let mean_dy = (dbeta[channel] / n) as f32;
+                    let slope = inverse * (dgamma[channel] / n) as f32;
+                    let masked = masked(channel);
+                    let start = plane * planes.pixels;
+                    let (x, dy) = (&xs[start..][..dx.len()], &dys[start..][..dx.len()]);
+                    for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
+                        *dx = scale * (masked(*x, *dy) - mean_dy - (x - mean) * slope);
+                    }
+                });
                 grads.register::<Flex>(node, tensor(dx, x.shape().to_vec()));
             }
             if let Some(node) = gamma_node {

@@ -1,15 +1,14 @@
 //! Convolution of `f32` slices on the CPU and its gradients, by the way that suits the sizes.
 //!
 //! Where each way is taken was measured on two cores with AVX-512, for the layers of DeepLabV3+ with ResNet-50 at 128 × 128 cells. 3×3
-//! kernels of many channels take the fewest multiplications. Of the others, the direct convolution is ahead of the matrices, which have to
-//! be made first, where rows are long enough for its vectors. Its gradient by the weights adds up every vector of sums once a tap: for
-//! maps of a few vectors that is most of the work.
+//! kernels of many channels take the fewest multiplications, and kernels that mostly reach beyond the map only those that count. Of the
+//! others, the direct convolution is ahead of the matrices, which have to be made first, where rows are long enough for its vectors. Its
+//! gradient by the weights adds up every vector of sums once a tap: for maps of a few vectors that is most of the work.
 
 use rayon::prelude::*;
 
-use super::matrix_conv::Taps;
 use super::parallel::zeros;
-use super::{direct_conv, matrix_conv, winograd};
+use super::{direct_conv, matrix_conv, tap_conv, winograd};
 
 /// Sizes of a convolution. Pairs are [rows, columns].
 #[derive(Clone, Copy, Debug)]
@@ -38,9 +37,14 @@ impl Geometry {
         self.channels_out / self.groups
     }
 
+    /// Cells of the kernel.
+    pub(super) fn window(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
     /// Weights of one output channel.
     pub(super) fn taps(&self) -> usize {
-        self.group_in() * self.kernel[0] * self.kernel[1]
+        self.group_in() * self.window()
     }
 
     pub(super) fn input_plane(&self) -> usize {
@@ -71,12 +75,6 @@ impl Geometry {
         self.groups == 1 && self.batch * self.channels_in * self.channels_out > 0
     }
 
-    /// Whether some row or column of the kernel sees nothing but padding.
-    fn has_blind_taps(&self) -> bool {
-        let window = self.kernel[0] * self.kernel[1];
-        window > 1 && Taps::seeing(self).count() < window
-    }
-
     /// Panics unless these are such maps and weights, and an output has `n` numbers.
     pub(super) fn check(&self, x: &[f32], weight: &[f32], n: usize) {
         assert!(self.channels_in.is_multiple_of(self.groups));
@@ -93,13 +91,16 @@ pub(super) fn forward(x: &[f32], weight: &[f32], bias: &[f32], g: &Geometry) -> 
     if winograd::suits(g) {
         return winograd::forward(x, weight, bias, g);
     }
+    if g.may_be_matrix() && tap_conv::suits(g) {
+        return tap_conv::forward(x, weight, bias, g);
+    }
     // Rows shorter than a vector leave lanes of the direct convolution without work.
     let short = if g.is_pointwise() {
         g.output_plane() <= 256
     } else {
         g.output[1] < 16
     };
-    match g.may_be_matrix() && (g.has_blind_taps() || short) {
+    match g.may_be_matrix() && short {
         true => matrix_conv::forward(x, weight, bias, g),
         false => direct_conv::forward(x, weight, bias, g),
     }
@@ -113,9 +114,12 @@ pub(super) fn input_gradient(dy: &[f32], weight: &[f32], g: &Geometry) -> Vec<f3
     if winograd::suits(g) {
         return winograd::input_gradient(dy, weight, g);
     }
+    if g.may_be_matrix() && tap_conv::suits(g) {
+        return tap_conv::input_gradient(dy, weight, g);
+    }
     let strided = g.stride != [1, 1];
     let small = g.output_plane() <= if g.is_pointwise() { 256 } else { 64 };
-    match g.may_be_matrix() && (strided || g.has_blind_taps() || small) {
+    match g.may_be_matrix() && (strided || small) {
         true => matrix_conv::input_gradient(dy, weight, g),
         false => direct_conv::input_gradient(dy, weight, g),
     }
@@ -129,7 +133,10 @@ pub(super) fn weight_gradient(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
         } else {
             128
         };
-    match g.may_be_matrix() && (g.has_blind_taps() || small) {
+    if g.may_be_matrix() && tap_conv::suits(g) {
+        return tap_conv::weight_gradient(x, dy, g);
+    }
+    match g.may_be_matrix() && small {
         true => matrix_conv::weight_gradient(x, dy, g),
         false if winograd::suits(g) => winograd::weight_gradient(x, dy, g),
         false => direct_conv::weight_gradient(x, dy, g),
@@ -252,6 +259,12 @@ mod tests {
             close("input gradient, matrix", &dx, &exact.dx, terms_dx);
             let dw = matrix_conv::weight_gradient(&x, &dy, g);
             close("weight gradient, matrix", &dw, &exact.dw, pixels);
+            let y = tap_conv::forward(&x, &weight, &bias, g);
+            close("output, by tap", &y, &exact.y, g.taps());
+            let dx = tap_conv::input_gradient(&dy, &weight, g);
+            close("input gradient, by tap", &dx, &exact.dx, terms_dx);
+            let dw = tap_conv::weight_gradient(&x, &dy, g);
+            close("weight gradient, by tap", &dw, &exact.dw, pixels);
         }
         if g.kernel == [3, 3] && g.stride == [1, 1] && g.dilation == [1, 1] && g.groups == 1 {
             let y = winograd::forward(&x, &weight, &bias, g);

@@ -2,10 +2,8 @@
 //! vectors run along the rows of a map, have nothing to fill them with.
 //!
 //! The columns of the matrix are the pixels of several maps, its rows the taps (channel, row, column) of the kernel (Chellapilla et al. 2006,
-//! "High performance convolutional neural networks for document processing"). Rows and columns of the kernel that see nothing but padding,
-//! as most do where the dilation reaches beyond the map, are left out.
+//! "High performance convolutional neural networks for document processing").
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -20,86 +18,6 @@ const MATRIX: usize = 2 << 20;
 /// Channels out of a task where the maps are matrices as they lie.
 const CHANNELS: usize = 64;
 
-/// What of the kernel sees pixels: a run of its rows and one of its columns.
-pub(super) struct Taps {
-    rows: Range<usize>,
-    columns: Range<usize>,
-}
-
-impl Taps {
-    pub(super) fn seeing(g: &Geometry) -> Self {
-        let run = |i: usize| {
-            let sees = |tap: &usize| {
-                let first = (tap * g.dilation[i]) as isize - g.pad[i];
-                let mut outputs = (0..g.output[i]).map(|o| first + (o * g.stride[i]) as isize);
-                outputs.any(|row| row >= 0 && row < g.input[i] as isize)
-            };
-            let seeing: Vec<usize> = (0..g.kernel[i]).filter(sees).collect();
-            match (seeing.first(), seeing.last()) {
-                (Some(first), Some(last)) => *first..last + 1,
-                _ => 0..1,
-            }
-        };
-        Self {
-            rows: run(0),
-            columns: run(1),
-        }
-    }
-
-    /// Taps of one channel.
-    pub(super) fn count(&self) -> usize {
-        self.rows.len() * self.columns.len()
-    }
-
-    /// Where tap `t` is in the kernel.
-    fn place(&self, t: usize, g: &Geometry) -> usize {
-        let [row, column] = self.row_and_column(t);
-        row * g.kernel[1] + column
-    }
-
-    /// Tap `t` as row and column of the kernel.
-    fn row_and_column(&self, t: usize) -> [usize; 2] {
-        let columns = self.columns.len();
-        [
-            self.rows.start + t / columns,
-            self.columns.start + t % columns,
-        ]
-    }
-
-    /// The weights of these taps, `[channels out, channel in and tap]`.
-    fn of_weights<'a>(&self, weight: &'a [f32], g: &Geometry) -> Cow<'a, [f32]> {
-        let (window, count) = (g.kernel[0] * g.kernel[1], self.count());
-        if count == window {
-            return Cow::Borrowed(weight);
-        }
-        let each = g.channels_in * count;
-        Cow::Owned(by_chunks(g.channels_out * each, each, |out, to| {
-            let kernels = weight[out * g.taps()..].chunks_exact(window);
-            for (to, kernel) in to.chunks_exact_mut(count).zip(kernels) {
-                for (t, to) in to.iter_mut().enumerate() {
-                    *to = kernel[self.place(t, g)];
-                }
-            }
-        }))
-    }
-
-    /// The other way round: weights of the whole kernel, 0 where there is none of these taps.
-    fn to_weights(&self, of_taps: Vec<f32>, g: &Geometry) -> Vec<f32> {
-        let (window, count) = (g.kernel[0] * g.kernel[1], self.count());
-        if count == window {
-            return of_taps;
-        }
-        by_chunks(g.channels_out * g.taps(), g.taps(), |out, to| {
-            let of_taps = of_taps[out * g.channels_in * count..].chunks_exact(count);
-            for (to, of_taps) in to.chunks_exact_mut(window).zip(of_taps) {
-                for (t, w) in of_taps.iter().enumerate() {
-                    to[self.place(t, g)] = *w;
-                }
-            }
-        })
-    }
-}
-
 /// For each output row: the input row under tap row `i`, if it is one.
 fn input_row(g: &Geometry, i: usize, row: usize) -> Option<usize> {
     let at = (row * g.stride[0] + i * g.dilation[0]) as isize - g.pad[0];
@@ -110,22 +28,21 @@ fn input_row(g: &Geometry, i: usize, row: usize) -> Option<usize> {
 fn seen_columns(g: &Geometry, j: usize) -> (Range<usize>, usize) {
     let first = (j * g.dilation[1]) as isize - g.pad[1];
     let at = |column: usize| first + (column * g.stride[1]) as isize;
-    let start = (0..g.output[1]).find(|column| at(*column) >= 0);
-    let Some(start) = start else {
+    let inside = |column: &usize| (0..g.input[1] as isize).contains(&at(*column));
+    let Some(start) = (0..g.output[1]).find(inside) else {
         return (0..0, 0);
     };
-    let end = (start..g.output[1]).find(|column| at(*column) >= g.input[1] as isize);
-    let end = end.unwrap_or(g.output[1]);
-    (start..end, at(start) as usize)
+    let count = (start..g.output[1]).take_while(inside).count();
+    (start..start + count, at(start) as usize)
 }
 
 /// The matrix `[channel and tap, map and output pixel]` of some maps `x`.
-fn columns_of(x: &[f32], maps: usize, taps: &Taps, g: &Geometry) -> Vec<f32> {
-    let (plane, input_plane, count) = (g.output_plane(), g.input_plane(), taps.count());
+fn columns_of(x: &[f32], maps: usize, g: &Geometry) -> Vec<f32> {
+    let (plane, input_plane, count) = (g.output_plane(), g.input_plane(), g.window());
     let each = count * maps * plane;
     by_chunks(g.channels_in * each, each, |channel, matrix| {
         for (t, to) in matrix.chunks_exact_mut(maps * plane).enumerate() {
-            let [i, j] = taps.row_and_column(t);
+            let [i, j] = [t / g.kernel[1], t % g.kernel[1]];
             let (columns, first) = seen_columns(g, j);
             for (map, to) in to.chunks_exact_mut(plane).enumerate() {
                 let x = &x[(map * g.channels_in + channel) * input_plane..][..input_plane];
@@ -150,14 +67,14 @@ fn columns_of(x: &[f32], maps: usize, taps: &Taps, g: &Geometry) -> Vec<f32> {
 }
 
 /// Adds the numbers of a matrix as [`columns_of`] makes it to the pixels of `dx` that they came from.
-fn add_columns(matrix: &[f32], dx: &mut [f32], maps: usize, taps: &Taps, g: &Geometry) {
-    let (plane, input_plane, count) = (g.output_plane(), g.input_plane(), taps.count());
+fn add_columns(matrix: &[f32], dx: &mut [f32], maps: usize, g: &Geometry) {
+    let (plane, input_plane, count) = (g.output_plane(), g.input_plane(), g.window());
     dx.par_chunks_exact_mut(input_plane)
         .enumerate()
         .for_each(|(i, dx)| {
             let (map, channel) = (i / g.channels_in, i % g.channels_in);
             for t in 0..count {
-                let [i, j] = taps.row_and_column(t);
+                let [i, j] = [t / g.kernel[1], t % g.kernel[1]];
                 let (columns, first) = seen_columns(g, j);
                 let from = &matrix[((channel * count + t) * maps + map) * plane..][..plane];
                 for (row, from) in from.chunks_exact(g.output[1]).enumerate() {
@@ -205,8 +122,8 @@ fn pointwise(x: &[f32], weight: Matrix, bias: &[f32], g: &Geometry) -> Vec<f32> 
 }
 
 /// How many maps to take at a time.
-fn maps_at_a_time(taps: &Taps, g: &Geometry) -> usize {
-    let each = g.channels_in * taps.count() * g.output_plane();
+fn maps_at_a_time(g: &Geometry) -> usize {
+    let each = g.taps() * g.output_plane();
     (MATRIX / each).clamp(1, g.batch)
 }
 
@@ -215,18 +132,16 @@ pub(super) fn forward(x: &[f32], weight: &[f32], bias: &[f32], g: &Geometry) -> 
     if g.is_pointwise() {
         return pointwise(x, Matrix::rows_of(weight, g.channels_in), bias, g);
     }
-    let taps = Taps::seeing(g);
-    let weight = taps.of_weights(weight, g);
-    let (k, plane) = (g.channels_in * taps.count(), g.output_plane());
-    let maps = maps_at_a_time(&taps, g);
+    let (k, plane) = (g.taps(), g.output_plane());
+    let maps = maps_at_a_time(g);
     let mut y = zeros(g.batch * g.channels_out * plane);
     let parts = x.chunks(maps * g.channels_in * g.input_plane());
     for (x, y) in parts.zip(y.chunks_mut(maps * g.channels_out * plane)) {
         let maps = x.len() / (g.channels_in * g.input_plane());
         let n = maps * plane;
-        let matrix = columns_of(x, maps, &taps, g);
+        let matrix = columns_of(x, maps, g);
         let mut product = zeros(g.channels_out * n);
-        let (a, b) = (Matrix::rows_of(&weight, k), Matrix::rows_of(&matrix, n));
+        let (a, b) = (Matrix::rows_of(weight, k), Matrix::rows_of(&matrix, n));
         multiply_in_parallel([g.channels_out, n, k], &mut product, a, b, false);
         y.par_chunks_exact_mut(plane)
             .enumerate()
@@ -253,10 +168,8 @@ pub(super) fn input_gradient(dy: &[f32], weight: &[f32], g: &Geometry) -> Vec<f3
         };
         return pointwise(dy, weight, &[], &transposed);
     }
-    let taps = Taps::seeing(g);
-    let weight = taps.of_weights(weight, g);
-    let (k, plane) = (g.channels_in * taps.count(), g.output_plane());
-    let maps = maps_at_a_time(&taps, g);
+    let (k, plane) = (g.taps(), g.output_plane());
+    let maps = maps_at_a_time(g);
     let mut dx = zeros(g.batch * g.channels_in * g.input_plane());
     let parts = dy.chunks(maps * g.channels_out * plane);
     for (dy, dx) in parts.zip(dx.chunks_mut(maps * g.channels_in * g.input_plane())) {
@@ -264,7 +177,7 @@ pub(super) fn input_gradient(dy: &[f32], weight: &[f32], g: &Geometry) -> Vec<f3
         let n = maps * plane;
         let dy = channels_first(dy, maps, g.channels_out);
         let mut matrix = zeros(k * n);
-        let a = Matrix::rows_of(&weight, k).transposed();
+        let a = Matrix::rows_of(weight, k).transposed();
         multiply_in_parallel(
             [k, n, g.channels_out],
             &mut matrix,
@@ -272,16 +185,15 @@ pub(super) fn input_gradient(dy: &[f32], weight: &[f32], g: &Geometry) -> Vec<f3
             Matrix::rows_of(&dy, n),
             false,
         );
-        add_columns(&matrix, dx, maps, &taps, g);
+        add_columns(&matrix, dx, maps, g);
     }
     dx
 }
 
 /// As [`convolution::weight_gradient`](super::convolution::weight_gradient), without groups.
 pub(super) fn weight_gradient(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
-    let taps = Taps::seeing(g);
-    let (k, plane) = (g.channels_in * taps.count(), g.output_plane());
-    let maps = maps_at_a_time(&taps, g);
+    let (k, plane) = (g.taps(), g.output_plane());
+    let maps = maps_at_a_time(g);
     let mut product = zeros(g.channels_out * k);
     let parts = x.chunks(maps * g.channels_in * g.input_plane());
     for (part, (x, dy)) in parts
@@ -290,11 +202,11 @@ pub(super) fn weight_gradient(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
     {
         let maps = dy.len() / (g.channels_out * plane);
         let n = maps * plane;
-        let matrix = columns_of(x, maps, &taps, g);
+        let matrix = columns_of(x, maps, g);
         let dy = channels_first(dy, maps, g.channels_out);
         let b = Matrix::rows_of(&matrix, n).transposed();
         let sizes = [g.channels_out, k, n];
         multiply_in_parallel(sizes, &mut product, Matrix::rows_of(&dy, n), b, part > 0);
     }
-    taps.to_weights(product, g)
+    product
 }

@@ -25,4 +25,6 @@ pub mod recorded;
 #[cfg(feature = "flex")]
 mod simd;
 #[cfg(feature = "flex")]
+mod tap_conv;
+#[cfg(feature = "flex")]
 mod winograd;
