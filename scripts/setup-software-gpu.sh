@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs SwiftShader, a Vulkan device made of software, so that the wgpu backend can be tested on a machine without a
-# GPU (scripts/gpu-smoke.sh wgpu). For Debian: Ubuntu's chromium is a snap without these files.
+# GPU (scripts/gpu-tests.sh wgpu). For Debian: Ubuntu's chromium is a snap without these files.
 #
 # It is slow: for tests of correctness with tiny tensors only. Debian's other software device, Mesa's llvmpipe
 # (22.3 and 25.0), crashes in burn's sum reduction.

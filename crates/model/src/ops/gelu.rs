@@ -1,12 +1,15 @@
 //! GELU, x Φ(x) (Hendrycks & Gimpel 2016, arXiv 1606.08415), exact.
 //!
-//! burn-flex 0.22.1 computes it number by number in one thread. Here Φ is formula 7.1.26 of Abramowitz & Stegun (1964), whose error is
-//! below 7.5e-8 and whose exponential the derivative needs anyway, in vectors and in all threads.
+//! burn-flex 0.22.1 computes it number by number in one thread, and the GPU backends differentiate the tanh approximation instead. Here Φ
+//! is formula 7.1.26 of Abramowitz & Stegun (1964), whose error is below 7.5e-8 and whose exponential the derivative needs anyway; on the
+//! CPU in vectors and in all threads.
 
 use std::f64::consts::FRAC_1_SQRT_2;
 
 use burn::tensor::Tensor;
 
+#[cfg(feature = "cube")]
+use super::cube;
 #[cfg(feature = "flex")]
 use super::flex;
 use super::precision::in_f32;
@@ -14,15 +17,21 @@ use crate::summary::trace::{Kind, unary};
 
 /// GELU of every number.
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    unary(|| Kind::plain("GELU"), x, |x| in_f32(x, unrecorded))
+    unary(|| Kind::plain("GELU"), x, unrecorded)
 }
 
 fn unrecorded<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    #[cfg(feature = "flex")]
-    if flex::is_f32(&x) {
-        return on_flex::gelu(x);
+    #[cfg(feature = "cube")]
+    if cube::is_float(&x) {
+        return extension::gelu(x);
     }
-    by_erf(x)
+    in_f32(x, |x| {
+        #[cfg(feature = "flex")]
+        if flex::is_f32(&x) {
+            return extension::gelu(x);
+        }
+        by_erf(x)
+    })
 }
 
 /// GELU by the error function: burn's own has the derivative of the tanh approximation on most of its backends.
@@ -31,42 +40,43 @@ fn by_erf<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x * cumulative
 }
 
-#[cfg(feature = "flex")]
-mod on_flex {
+#[cfg(any(feature = "flex", feature = "cube"))]
+pub(super) use extension::{COEFFICIENTS, ExactGelu, SCALE};
+
+#[cfg(any(feature = "flex", feature = "cube"))]
+mod extension {
     use burn::backend::autodiff::NodeId;
     use burn::backend::autodiff::checkpoint::base::Checkpointer;
     use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
     use burn::backend::autodiff::grads::Gradients;
-    use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+    use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
     use burn::backend::tensor::FloatTensor;
-    use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
+    use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
     use burn::tensor::Tensor;
-    use rayon::prelude::*;
-
-    use super::super::flex::{contiguous, slice, tensor};
-    use super::super::simd::{Kernel, Level, Simd};
 
     pub(super) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-        Tensor::from_dispatch(Dispatch::vector_gelu(x.into_dispatch()))
+        Tensor::from_dispatch(Dispatch::exact_gelu(x.into_dispatch()))
     }
 
-    /// GELU that runs on the flex backend only.
-    #[backend_extension(Flex, Autodiff)]
-    pub trait VectorGelu: Backend {
+    /// GELU on the backends that have one of ours.
+    #[backend_extension(
+        Cube: cfg(feature = "cube"),
+        Flex: cfg(feature = "flex"),
+        Autodiff,
+        Fusion: cfg(feature = "cube")
+    )]
+    pub trait ExactGelu: Backend {
         /// GELU of every number.
-        fn vector_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
+        #[fusion(dtype = x, shape = x)]
+        fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+        /// The gradient by `x`, given the one by the output.
+        #[fusion(dtype = x, shape = x)]
+        fn exact_gelu_gradient(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self>;
     }
 
-    impl VectorGelu for Flex {
-        fn vector_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
-            let x = contiguous(x);
-            let y = map(slice(&x), &[]);
-            tensor(y, x.shape().to_vec())
-        }
-    }
-
-    impl<C: CheckpointStrategy> VectorGelu for Autodiff<Flex, C> {
-        fn vector_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+    impl<B: Backend + ExactGelu, C: CheckpointStrategy> ExactGelu for Autodiff<B, C> {
+        fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
             match GeluBackward
                 .prepare::<C>([x.node()])
                 .compute_bound()
@@ -74,17 +84,21 @@ mod on_flex {
             {
                 OpsKind::Tracked(mut prep) => {
                     let state = prep.checkpoint(&x);
-                    prep.finish(state, Flex::vector_gelu(x.into_primitive()))
+                    prep.finish(state, B::exact_gelu(x.into_primitive()))
                 }
-                OpsKind::UnTracked(prep) => prep.finish(Flex::vector_gelu(x.into_primitive())),
+                OpsKind::UnTracked(prep) => prep.finish(B::exact_gelu(x.into_primitive())),
             }
+        }
+
+        fn exact_gelu_gradient(_: FloatTensor<Self>, _: FloatTensor<Self>) -> FloatTensor<Self> {
+            panic!("the gradient of GELU cannot be differentiated");
         }
     }
 
     #[derive(Debug)]
     struct GeluBackward;
 
-    impl Backward<Flex, 1> for GeluBackward {
+    impl<B: Backend + ExactGelu> Backward<B, 1> for GeluBackward {
         type State = NodeId;
 
         fn backward(
@@ -93,13 +107,48 @@ mod on_flex {
             grads: &mut Gradients,
             checkpointer: &mut Checkpointer,
         ) {
-            let dy = contiguous(grads.consume::<Flex>(&ops.node));
-            let x: FloatTensor<Flex> = contiguous(checkpointer.retrieve_node_output(ops.state));
-            let [parent] = ops.parents;
-            if let Some(node) = parent {
-                let dx = map(slice(&x), slice(&dy));
-                grads.register::<Flex>(node.id, tensor(dx, x.shape().to_vec()));
-            }
+            let x = checkpointer.retrieve_node_output(ops.state);
+            unary::<B, _>(ops.parents, ops.node, grads, |dy| {
+                B::exact_gelu_gradient(x, dy)
+            });
+        }
+    }
+
+    /// Of Abramowitz & Stegun 7.1.26, as printed: erf(x) = 1 − (a₁t + … + a₅t⁵) e^(−x²), t = 1 / (1 + 0.3275911 x), x ≥ 0.
+    #[allow(clippy::excessive_precision)]
+    pub(in super::super) const COEFFICIENTS: [f32; 5] = [
+        0.254_829_592,
+        -0.284_496_736,
+        1.421_413_741,
+        -1.453_152_027,
+        1.061_405_429,
+    ];
+
+    /// That of |x| in t for Φ(x) = (1 + erf(x / √2)) / 2.
+    pub(in super::super) const SCALE: f32 = 0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2;
+}
+
+#[cfg(feature = "flex")]
+mod on_flex {
+    use burn::backend::tensor::FloatTensor;
+    use burn::backend::{Flex, TensorMetadata};
+    use rayon::prelude::*;
+
+    use super::super::flex::{contiguous, slice, tensor};
+    use super::super::simd::{Kernel, Level, Simd};
+    use super::{COEFFICIENTS, ExactGelu, SCALE};
+
+    impl ExactGelu for Flex {
+        fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+            let x = contiguous(x);
+            let y = map(slice(&x), &[]);
+            tensor(y, x.shape().to_vec())
+        }
+
+        fn exact_gelu_gradient(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
+            let (x, dy) = (contiguous(x), contiguous(dy));
+            let dx = map(slice(&x), slice(&dy));
+            tensor(dx, x.shape().to_vec())
         }
     }
 
@@ -155,22 +204,12 @@ mod on_flex {
         }
     }
 
-    /// Of Abramowitz & Stegun 7.1.26, as printed.
-    #[allow(clippy::excessive_precision)]
-    const COEFFICIENTS: [f32; 5] = [
-        0.254_829_592,
-        -0.284_496_736,
-        1.421_413_741,
-        -1.453_152_027,
-        1.061_405_429,
-    ];
-
     /// Φ(x) and φ(x) of the standard normal distribution.
     #[inline(always)]
     fn normal(x: f32) -> (f32, f32) {
         let e = exp_of_minus(0.5 * x * x);
         // Abramowitz & Stegun 7.1.26 at |x| / √2, halved: 1 − Φ(|x|).
-        let t = 1.0 / (1.0 + 0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2 * x.abs());
+        let t = 1.0 / (1.0 + SCALE * x.abs());
         let [a1, a2, a3, a4, a5] = COEFFICIENTS;
         let polynomial = 0.5 * t * (a1 + t * (a2 + t * (a3 + t * (a4 + t * a5))));
         let tail = polynomial * e;
@@ -278,14 +317,26 @@ mod tests {
 
     #[test]
     fn values_and_derivatives_of_pytorch() {
-        let device = Device::flex().autodiff();
+        values_and_derivatives(&Device::flex(), &[gelu, by_erf]);
+    }
+
+    #[test]
+    #[cfg(feature = "cube")]
+    #[ignore = "needs a GPU; run scripts/gpu-tests.sh"]
+    fn values_and_derivatives_of_pytorch_on_gpu() {
+        values_and_derivatives(&cube::test_device(), &[gelu]);
+    }
+
+    fn values_and_derivatives(device: &Device, ways: &[fn(Tensor<2>) -> Tensor<2>]) {
+        let device = device.clone().autodiff();
         let x = Tensor::<2>::from_data(TensorData::new(X.to_vec(), [11, 1]), &device);
-        // A tensor in another order than its memory's.
-        let x = x.transpose().require_grad();
+        // Two columns, and a tensor in another order than its memory's.
+        let x = Tensor::cat(vec![x.clone(), x], 1);
+        let x = x.transpose().detach().require_grad();
         let close = |ours: Tensor<2>, theirs: &[f64]| {
-            assert_eq!(ours.dims(), [1, 11]);
+            assert_eq!(ours.dims(), [2, 11]);
             let ours = ours.into_data().try_to_vec::<f32>().unwrap();
-            for (ours, theirs) in ours.iter().zip(theirs) {
+            for (ours, theirs) in ours.iter().zip(theirs.iter().chain(theirs)) {
                 // 7.5e-8 of the formula times |x|, and f32's rounding.
                 assert!(
                     (f64::from(*ours) - theirs).abs() < 4e-7,
@@ -293,11 +344,38 @@ mod tests {
                 );
             }
         };
-        for gelu in [gelu as fn(Tensor<2>) -> Tensor<2>, by_erf] {
-            let gradients = gelu(x.clone()).sum().backward();
+        for gelu in ways {
+            // The gradient by the output comes in the order of a tensor of its own.
+            let factors = Tensor::<2>::ones([2, 11], &device);
+            let gradients = (gelu(x.clone()) * factors).sum().backward();
             close(x.grad(&gradients).unwrap(), &DY);
             close(gelu(x.clone().detach()), &Y);
             close(gelu(x.clone().inner()), &Y);
+        }
+    }
+
+    /// f32 inside: only the input's and the output's rounding.
+    #[test]
+    #[cfg(feature = "cube")]
+    #[ignore = "needs a GPU; run scripts/gpu-tests.sh"]
+    fn half_precision_on_gpu() {
+        use burn::tensor::DType;
+        let device = cube::test_device();
+        for (dtype, relative) in [(DType::F16, 1.0 / 2048.0), (DType::BF16, 1.0 / 256.0)] {
+            if !device.supports_dtype(dtype) {
+                continue;
+            }
+            let x = Tensor::<1>::from_data(TensorData::new(X.to_vec(), [11]), &device);
+            let y = gelu(x.cast(dtype));
+            assert_eq!(y.dtype(), dtype);
+            let y = y.cast(DType::F32).into_data().try_to_vec::<f32>().unwrap();
+            for (ours, theirs) in y.iter().zip(Y) {
+                let error = (f64::from(*ours) - theirs).abs();
+                assert!(
+                    error <= relative * theirs.abs() + 4e-7,
+                    "{ours} is not {theirs}"
+                );
+            }
         }
     }
 

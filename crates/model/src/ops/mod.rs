@@ -1,5 +1,8 @@
-//! Operations that burn has, made faster where burn is slow: on the CPU (flex). Each takes and gives what burn's does, and is burn's on
-//! other devices. [`precision`] lets all of them compute in bf16.
+//! Operations that burn has, made faster or exact where burn's are not: on the CPU (flex) and, some, on GPUs (CubeCL). Each takes and
+//! gives what burn's does, and is burn's elsewhere. [`precision`] lets all of them compute in bf16.
+//!
+//! One is made so: an extension trait with the operation and its gradients as methods, implemented for the backends; one implementation for
+//! autodiff, which calls the gradients of whatever backend is below it; and an entry function that chooses it where it applies.
 
 pub mod batch_norm;
 pub mod bilinear;
@@ -7,6 +10,8 @@ pub mod checkpoint;
 pub mod conv2d;
 #[cfg(feature = "flex")]
 mod convolution;
+#[cfg(feature = "cube")]
+mod cube;
 #[cfg(feature = "flex")]
 mod direct_conv;
 #[cfg(feature = "flex")]

@@ -2,7 +2,7 @@
 //! global norm, AdamW. Every kind of layer of the default network takes part, with as few distinct shapes as
 //! possible, since the GPU backend tunes its kernels for each shape.
 //!
-//! Not part of the default tests: `scripts/gpu-smoke.sh` runs it, on a GPU or on a software device.
+//! Not part of the default tests: `scripts/gpu-tests.sh` runs it, on a GPU or on a software device.
 #![cfg(all(
     feature = "flex",
     any(feature = "cuda", feature = "vulkan", feature = "wgpu")
@@ -174,8 +174,8 @@ fn difference(found: &[f32], expected: &[f32]) -> f32 {
 }
 
 #[test]
-#[ignore = "needs a GPU; run scripts/gpu-smoke.sh"]
-fn a_training_step_is_that_of_the_cpu() {
+#[ignore = "needs a GPU; run scripts/gpu-tests.sh"]
+fn a_training_step_is_that_of_the_cpu_on_gpu() {
     let cpu = Device::flex().autodiff();
     let chosen = DEVICE.resolve().unwrap();
     println!("{}: {:?}", chosen.reason, chosen.device);
