@@ -78,8 +78,8 @@ pub struct Fit<'a> {
 }
 
 impl Fit<'_> {
-    /// Trains `model` (on an autodiff device) from the checkpoint `last` where `resume` is set, from scratch otherwise. `ahead` are the
-    /// first epoch's batches, where they are being made already.
+    /// Trains `model` (on an autodiff device) from the checkpoint `last` where `resume` is set, from scratch otherwise; `ahead` are a new
+    /// run's first batches, where they are being made already.
     ///
     /// # Errors
     /// A batch or a checkpoint cannot be read or written, or the loss stops being a number.
@@ -94,10 +94,14 @@ impl Fit<'_> {
         let mut optimizer = adamw(&config.optim, &model);
         let mut state = TrainState::start();
         if resume {
+            state = checkpoint::load_state(&last)?;
+            ahead = Some(match &state.position {
+                Some(position) => self.train.resume(position)?,
+                None => self.train.epoch(state.epochs_done as u64),
+            });
             model = checkpoint::load_model(&last, model)?;
             // The groups are by parameter id, and loading brought the ids of the saved run back.
             optimizer = checkpoint::load_optimizer(&last, adamw(&config.optim, &model))?;
-            state = checkpoint::load_state(&last)?;
             if state.epochs_done < config.train.epochs
                 && let Some(most) = config.train.max_steps
                 && state.step >= most
@@ -143,11 +147,8 @@ impl Fit<'_> {
             );
             let mut accumulator = GradientsAccumulator::new();
             let mut exit = None;
-            let mut stream = match (ahead.take(), &state.position) {
-                (Some(stream), _) => stream,
-                (None, Some(position)) => self.train.resume(position)?,
-                (None, None) => self.train.epoch(epoch as u64),
-            };
+            let stream = ahead.take();
+            let mut stream = stream.unwrap_or_else(|| self.train.epoch(epoch as u64));
             let mut waited = Duration::ZERO;
             while let Some((input, labels)) = next_batch(&mut stream, &device, &mut waited)? {
                 // Drop path and the like draw from the device: a stream of its own for every batch makes a resumed run

@@ -1,5 +1,6 @@
 //! Operations that burn has, made faster or exact where burn's are not: on the CPU (flex) and, some, on GPUs (CubeCL). Each takes and
-//! gives what burn's does, and is burn's elsewhere. [`precision`] lets all of them compute in bf16.
+//! gives what burn's does, and is burn's elsewhere. [`precision`] lets all of them compute in bf16,
+//! [`checkpoint`] keeps less for the backward pass.
 //!
 //! One is made so: an extension trait with the operation and its gradients as methods, implemented for the backends; one implementation for
 //! autodiff, which calls the gradients of whatever backend is below it; and an entry function that chooses it where it applies.
