@@ -6,6 +6,8 @@
 
 use burn::tensor::{Tensor, TensorData};
 
+#[cfg(feature = "cube")]
+use super::cube;
 #[cfg(feature = "flex")]
 use super::flex;
 use super::precision::in_f32;
@@ -16,6 +18,10 @@ use super::precision::in_f32;
 /// # Shapes
 /// `[batch, channels, h, w]` → `[batch, channels, height, width]`
 pub fn bilinear(x: Tensor<4>, size: [usize; 2], aligned: bool) -> Tensor<4> {
+    #[cfg(feature = "cube")]
+    if cube::is_float(&x) {
+        return extension::bilinear(x, size, aligned);
+    }
     in_f32(x, |x| {
         #[cfg(feature = "flex")]
         if flex::is_f32(&x) {
@@ -105,14 +111,18 @@ mod extension {
 
     /// Bilinear resize on the backends that have one of ours.
     #[backend_extension(
+        Cube: cfg(feature = "cube"),
         Flex: cfg(feature = "flex"),
         Autodiff,
+        Fusion: cfg(feature = "cube")
     )]
     pub trait BilinearResize: Backend {
         /// Maps of this height and width.
+        #[fusion(dtype = x, shape = resized(x, *size))]
         fn resize(x: FloatTensor<Self>, size: [usize; 2], aligned: bool) -> FloatTensor<Self>;
 
         /// The gradient by maps of this height and width, given the one by the resized maps.
+        #[fusion(dtype = dy, shape = resized(dy, *size))]
         fn resize_gradient(
             dy: FloatTensor<Self>,
             size: [usize; 2],
@@ -459,6 +469,13 @@ mod tests {
     #[test]
     fn as_sums_over_all_cells() {
         check(&Device::flex());
+    }
+
+    #[cfg(feature = "cube")]
+    #[test]
+    #[ignore = "needs a GPU; run scripts/gpu-tests.sh"]
+    fn as_sums_over_all_cells_on_gpu() {
+        check(&cube::test_device());
     }
 
     #[cfg(feature = "flex")]

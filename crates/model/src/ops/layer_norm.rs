@@ -5,9 +5,13 @@
 
 use burn::tensor::{Tensor, module};
 
+#[cfg(feature = "cube")]
+use super::cube;
 #[cfg(feature = "flex")]
 use super::flex;
 use super::precision::in_f32;
+#[cfg(feature = "cube")]
+use super::precision::widened;
 
 /// γ (x − mean) / √(variance + ε) + β, mean and variance (of all values, divided by their number) those of the row.
 ///
@@ -22,6 +26,10 @@ pub fn layer_norm<const D: usize>(
     epsilon: f64,
 ) -> Tensor<D> {
     assert_eq!(x.dims()[D - 1], gamma.dims()[0], "channels of the rows");
+    #[cfg(feature = "cube")]
+    if cube::is_float(&x) {
+        return extension::layer_norm(x, widened(gamma), widened(beta), epsilon);
+    }
     in_f32(x, |x| {
         #[cfg(feature = "flex")]
         if flex::is_f32(&x) {
@@ -61,11 +69,14 @@ mod extension {
 
     /// Layer normalisation on the backends that have one of ours.
     #[backend_extension(
+        Cube: cfg(feature = "cube"),
         Flex: cfg(feature = "flex"),
         Autodiff,
+        Fusion: cfg(feature = "cube")
     )]
     pub trait RowNorm: Backend {
         /// γ (x − mean) / √(variance + ε) + β of each row.
+        #[fusion(dtype = x, shape = x)]
         fn row_norm(
             x: FloatTensor<Self>,
             gamma: FloatTensor<Self>,
@@ -74,6 +85,7 @@ mod extension {
         ) -> FloatTensor<Self>;
 
         /// The gradients by `x`, γ and β, given the one by the output.
+        #[fusion(meta = |x, gamma, _dy, _epsilon| (x.clone(), gamma.clone(), gamma.clone()))]
         fn row_norm_gradients(
             x: FloatTensor<Self>,
             gamma: FloatTensor<Self>,
@@ -400,5 +412,12 @@ mod tests {
     #[test]
     fn as_the_formulas() {
         check(&Device::flex());
+    }
+
+    #[cfg(feature = "cube")]
+    #[test]
+    #[ignore = "needs a GPU; run scripts/gpu-tests.sh"]
+    fn as_the_formulas_on_gpu() {
+        check(&cube::test_device());
     }
 }

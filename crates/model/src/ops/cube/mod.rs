@@ -4,7 +4,11 @@
 //! A map that burn shows as `[batch, channel, row, column]` mostly lies in memory as `[batch, row, column, channel]`, rows of channels
 //! filled up to what the device reads best. Kernels read tensors by their strides and keep such orders, so that nothing is copied.
 
+mod batch_norm;
+mod bilinear;
 mod gelu;
+mod layer_norm;
+mod rows;
 
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::{DispatchDevice, TensorMetadata};
@@ -12,8 +16,9 @@ use burn::tensor::{DType, Shape, Tensor};
 use burn_cubecl::cubecl::ir::{AddressType, ElemType};
 use burn_cubecl::cubecl::prelude::VectorSize;
 use burn_cubecl::cubecl::tensor_vector_size_parallel;
+use burn_cubecl::kernel::into_contiguous_aligned;
 use burn_cubecl::ops::numeric::empty_device_dtype;
-use burn_cubecl::ops::permute;
+use burn_cubecl::ops::{permute, permute_nchw_to_nhwc};
 use burn_cubecl::tensor::CubeTensor;
 
 /// Whether this is a tensor for these kernels, with autodiff or without: on their devices, and of a type that f32 does not narrow.
@@ -33,12 +38,12 @@ fn element(tensor: &CubeTensor) -> ElemType {
 
 /// A new tensor of another shape beside this one, its numbers not set.
 fn empty_beside(tensor: &CubeTensor, shape: Shape) -> CubeTensor {
-    empty_device_dtype(
-        tensor.client.clone(),
-        tensor.device.clone(),
-        shape,
-        tensor.dtype,
-    )
+    empty_of(tensor, shape, tensor.dtype)
+}
+
+/// A new tensor of another shape and type beside this one, its numbers not set.
+fn empty_of(tensor: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
+    empty_device_dtype(tensor.client.clone(), tensor.device.clone(), shape, dtype)
 }
 
 /// The numbers of an index that reaches every number of these tensors.
@@ -58,6 +63,15 @@ fn vector_size<const N: usize>(tensors: [&CubeTensor; N]) -> VectorSize {
         )
     });
     sizes.into_iter().min().unwrap_or(1)
+}
+
+/// Maps `[batch, channel, row, column]` as `[batch, row, column, channel]`, copied only if channels are not neighbours in memory.
+fn channels_last(maps: CubeTensor) -> CubeTensor {
+    let maps = permute_nchw_to_nhwc(maps);
+    match maps.meta.shape()[3] == 1 || maps.meta.strides()[3] == 1 {
+        true => maps,
+        false => into_contiguous_aligned(maps),
+    }
 }
 
 /// What `run` makes, number by number, of tensors of one shape, whose axes it is given in the order of the first one's memory.
