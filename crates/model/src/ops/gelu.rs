@@ -130,13 +130,12 @@ mod extension {
 
 #[cfg(feature = "flex")]
 mod on_flex {
-    use burn::backend::tensor::FloatTensor;
-    use burn::backend::{Flex, TensorMetadata};
-    use rayon::prelude::*;
-
     use super::super::flex::{contiguous, slice, tensor};
+    use super::super::parallel::by_chunks;
     use super::super::simd::{Kernel, Level, Simd};
     use super::{COEFFICIENTS, ExactGelu, SCALE};
+    use burn::backend::tensor::FloatTensor;
+    use burn::backend::{Flex, TensorMetadata};
 
     impl ExactGelu for Flex {
         fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -158,8 +157,7 @@ mod on_flex {
     /// GELU of `x`, or, given the gradient `dy` by it, the gradient by `x`.
     fn map(x: &[f32], dy: &[f32]) -> Vec<f32> {
         let level = Level::best();
-        let mut y = vec![0.0; x.len()];
-        y.par_chunks_mut(RUN).enumerate().for_each(|(i, y)| {
+        by_chunks(x.len(), RUN, |i, y| {
             let x = &x[i * RUN..][..y.len()];
             match dy {
                 [] => level.run(Forward { x, y }),
@@ -169,8 +167,7 @@ mod on_flex {
                     dx: y,
                 }),
             }
-        });
-        y
+        })
     }
 
     struct Forward<'a> {
