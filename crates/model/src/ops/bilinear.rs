@@ -179,9 +179,9 @@ mod extension {
 mod on_flex {
     use burn::backend::tensor::FloatTensor;
     use burn::backend::{Flex, TensorMetadata};
-    use rayon::prelude::*;
 
     use super::super::flex::{contiguous, slice, tensor};
+    use super::super::parallel::by_chunks;
     use super::super::simd::{Kernel, Level, Simd};
     use super::extension::resized;
     use super::{Axis, BilinearResize, Neighbours};
@@ -194,23 +194,17 @@ mod on_flex {
             let axis = |from, to| Axis { from, to, aligned }.all();
             let (rows, columns) = (axis(h, height), axis(w, width));
             let shape = resized(&x.shape(), size);
-            let mut y = vec![0.0; shape.num_elements()];
             let level = Level::best();
-            y.par_chunks_exact_mut((height * width).max(1))
-                .zip(slice(&x).par_chunks_exact(h * w))
-                .for_each_init(
-                    || vec![0.0; 2 * width],
-                    |buffer, (y, x)| {
-                        level.run(Forward {
-                            x,
-                            rows: &rows,
-                            columns: &columns,
-                            from: w,
-                            buffer,
-                            y,
-                        });
-                    },
-                );
+            let y = by_chunks(shape.num_elements(), height * width, |map, y| {
+                level.run(Forward {
+                    x: &slice(&x)[map * h * w..][..h * w],
+                    rows: &rows,
+                    columns: &columns,
+                    from: w,
+                    buffer: &mut vec![0.0; 2 * width],
+                    y,
+                });
+            });
             tensor(y, shape.to_vec())
         }
 
@@ -225,23 +219,17 @@ mod on_flex {
             let axis = |from, to| Transposed::of(&Axis { from, to, aligned });
             let (rows, columns) = (axis(h, height), axis(w, width));
             let shape = resized(&dy.shape(), size);
-            let mut dx = vec![0.0; shape.num_elements()];
             let level = Level::best();
-            dx.par_chunks_exact_mut((h * w).max(1))
-                .zip(slice(&dy).par_chunks_exact(height * width))
-                .for_each_init(
-                    || vec![0.0; width],
-                    |buffer, (dx, dy)| {
-                        level.run(Gradient {
-                            dy,
-                            rows: &rows,
-                            columns: &columns,
-                            from: w,
-                            buffer,
-                            dx,
-                        });
-                    },
-                );
+            let dx = by_chunks(shape.num_elements(), h * w, |map, dx| {
+                level.run(Gradient {
+                    dy: &slice(&dy)[map * height * width..][..height * width],
+                    rows: &rows,
+                    columns: &columns,
+                    from: w,
+                    buffer: &mut vec![0.0; width],
+                    dx,
+                });
+            });
             tensor(dx, shape.to_vec())
         }
     }

@@ -161,6 +161,7 @@ mod on_flex {
     use rayon::prelude::*;
 
     use super::super::flex::{contiguous, slice, tensor};
+    use super::super::parallel::by_chunks;
     use super::super::simd::{Kernel, Level, Simd};
     use super::RowNorm;
 
@@ -175,18 +176,16 @@ mod on_flex {
             let (gamma, beta) = (slice(&gamma), slice(&beta));
             let run = run_of(gamma.len());
             let level = Level::best();
-            let mut y = vec![0.0; slice(&x).len()];
-            y.par_chunks_mut(run)
-                .zip(slice(&x).par_chunks(run))
-                .for_each(|(y, x)| {
-                    level.run(Forward {
-                        x,
-                        gamma,
-                        beta,
-                        epsilon,
-                        y,
-                    });
+            let numbers = slice(&x);
+            let y = by_chunks(numbers.len(), run, |i, y| {
+                level.run(Forward {
+                    x: &numbers[i * run..][..y.len()],
+                    gamma,
+                    beta,
+                    epsilon,
+                    y,
                 });
+            });
             tensor(y, x.shape().to_vec())
         }
 

@@ -183,3 +183,68 @@ pub(super) fn sum_across<N: Size>(
     }
     total
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::nn::BatchNormConfig;
+    use burn::tensor::{DType, Distribution, Tensor};
+
+    use super::super::super::batch_norm;
+    use super::super::super::bilinear::bilinear;
+    use super::super::super::layer_norm::layer_norm;
+    use super::super::test_device;
+
+    /// Sums in f32 whatever the maps' type, results rounded once, parameters' gradients f32.
+    #[test]
+    #[ignore = "needs a GPU; run scripts/gpu-tests.sh"]
+    fn half_precision_maps_on_gpu() {
+        let device = test_device();
+        for (dtype, relative) in [(DType::F16, 1.0 / 1024.0), (DType::BF16, 1.0 / 128.0)] {
+            if !device.supports_dtype(dtype) {
+                continue;
+            }
+            let device = device.clone().autodiff();
+            let random = Distribution::Normal(1.0, 1.0);
+            // Rounded, so that both compute with the same numbers.
+            let x = Tensor::<4>::random([2, 5, 4, 12], random, &device).cast(dtype);
+            let gamma = Tensor::<1>::random([12], random, &device).require_grad();
+            let beta = Tensor::<1>::random([12], random, &device);
+            type Op<'a> = &'a dyn Fn(Tensor<4>) -> Tensor<4>;
+            let ops: [(&str, Op); 3] = [
+                ("layer norm", &|x| {
+                    layer_norm(x, gamma.clone(), beta.clone(), 1e-6)
+                }),
+                ("batch norm", &|x| {
+                    let norm = BatchNormConfig::new(5).init(&device);
+                    batch_norm::forward(&norm, x, true)
+                }),
+                ("bilinear", &|x| bilinear(x, [9, 5], false)),
+            ];
+            for (name, op) in ops {
+                let run = |x: Tensor<4>| {
+                    let x = x.detach().require_grad();
+                    let y = op(x.clone());
+                    let y_dtype = y.dtype();
+                    let y = y.cast(DType::F32);
+                    let gradients = (y.clone() * y.clone().detach()).sum().backward();
+                    let dx = x.grad(&gradients).unwrap().cast(DType::F32);
+                    if let Some(dgamma) = gamma.grad(&gradients) {
+                        assert_eq!(dgamma.dtype(), DType::F32);
+                    }
+                    (y_dtype, [y.inner(), dx])
+                };
+                let (narrow, ours) = run(x.clone());
+                let (_, wide) = run(x.clone().cast(DType::F32));
+                assert_eq!(narrow, dtype, "{name}");
+                for (ours, wide) in ours.into_iter().zip(wide) {
+                    let scale = wide.clone().abs().max().into_scalar::<f32>();
+                    let error = (ours - wide).abs().max().into_scalar::<f32>();
+                    assert!(
+                        error <= 4.0 * relative * scale,
+                        "{name}: {error} of {scale}"
+                    );
+                }
+            }
+        }
+    }
+}
