@@ -81,4 +81,55 @@ mod tests {
         let bias = layer.bias.val().grad(&gradients).unwrap();
         golden::check_gradient("depthwise_conv_bias", bias);
     }
+
+    /// Layers in a row, whose memory is in different orders: burn's fusion has had wrong results around such.
+    #[derive(Module, Debug)]
+    #[cfg(feature = "cube")]
+    struct Chain {
+        depthwise: DepthwiseConv2d,
+        norm: crate::layers::layer_norm2d::LayerNorm2d,
+        linear: burn::nn::Linear,
+    }
+
+    #[test]
+    #[cfg(feature = "cube")]
+    #[ignore = "needs a GPU; run scripts/gpu-tests.sh"]
+    fn a_chain_of_layers_is_that_of_the_cpu_on_gpu() {
+        use crate::layers::layer_norm2d::LayerNorm2dConfig;
+        let run = |device: Device| {
+            let device = device.autodiff();
+            let chain = golden::filled(Chain {
+                depthwise: DepthwiseConv2dConfig::new(6, 7).init(&device),
+                norm: LayerNorm2dConfig::new(6).init(&device),
+                linear: burn::nn::LinearConfig::new(6, 3).init(&device),
+            });
+            let x = golden::input([2, 6, 5, 9]).into_data();
+            let x = Tensor::<4>::from_data(x, &device).require_grad();
+            let y = chain.norm.forward(chain.depthwise.forward(x.clone()));
+            let y = chain.linear.forward(y.permute([0, 2, 3, 1]));
+            let y = crate::ops::gelu::gelu(y).permute([0, 3, 1, 2]);
+            let gradients = golden::loss(y.clone()).backward();
+            let gradient = |t: Tensor<4>| t.grad(&gradients).unwrap().into_data();
+            let of_bias = |t: Tensor<1>| t.grad(&gradients).unwrap().into_data();
+            vec![
+                y.into_data(),
+                gradient(x),
+                gradient(chain.depthwise.conv.weight.val()),
+                of_bias(chain.depthwise.bias.val()),
+                of_bias(chain.norm.norm.gamma.val()),
+                chain
+                    .linear
+                    .weight
+                    .val()
+                    .grad(&gradients)
+                    .unwrap()
+                    .into_data(),
+            ]
+        };
+        let cpu = run(Device::flex());
+        let gpu = run(crate::ops::test_device());
+        for (gpu, cpu) in gpu.iter().zip(&cpu) {
+            gpu.assert_approx_eq::<f32>(cpu, burn::tensor::Tolerance::rel_abs(1e-4, 1e-4));
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! 2-D convolution: our own on the CPU, burn's on other devices.
+//! 2-D convolution: our own on the CPU and, where every group is one channel, on GPUs; burn's elsewhere.
 //!
 //! burn-flex 0.22.1 builds an im2col matrix and, for the gradient by the weights, convolves with the whole map as the kernel; for the
 //! small channel counts of full-resolution layers both cost several times the arithmetic. Weights and results are those of burn's
@@ -12,6 +12,8 @@ use burn::tensor::{Tensor, module};
 #[cfg(feature = "flex")]
 use super::flex;
 use super::precision::product;
+#[cfg(feature = "cube")]
+use super::{cube, depthwise};
 use crate::summary::trace::{Kind, unary};
 
 /// `conv.forward(x)`.
@@ -78,13 +80,15 @@ pub fn conv2d(
     if flex::is_f32(&x) && flex::is_f32(&weight) && bias.as_ref().is_none_or(flex::is_f32) {
         return on_flex::conv2d(x, weight, bias, options);
     }
-    match bias {
-        // burn's fast depthwise kernels for GPUs refuse a bias.
-        Some(bias) if options.groups > 1 => {
-            module::conv2d(x, weight, None, options) + bias.reshape([1, -1, 1, 1])
+    #[cfg(feature = "cube")]
+    {
+        let [channels_out, group_in, ..] = weight.dims();
+        let depthwise = group_in == 1 && channels_out == options.groups;
+        if depthwise && cube::is_float(&x) && cube::is_float(&weight) {
+            return depthwise::conv2d(x, weight, bias, &options);
         }
-        bias => module::conv2d(x, weight, bias, options),
     }
+    module::conv2d(x, weight, bias, options)
 }
 
 #[cfg(feature = "flex")]
@@ -298,9 +302,12 @@ mod on_flex {
 mod tests {
     use burn::module::Module;
     use burn::nn::conv::Conv2dConfig;
-    use burn::tensor::{Device, Distribution};
+    #[cfg(feature = "cube")]
+    use burn::tensor::DType;
+    use burn::tensor::{Device, Distribution, TensorData};
 
     use super::*;
+    use crate::golden;
 
     /// Output, and gradients by the input and the parameters, of burn's convolution and of ours.
     fn compare(config: Conv2dConfig, shape: [usize; 4]) {
@@ -381,6 +388,235 @@ mod tests {
             conv([2, 3], [3, 3]).with_padding(PaddingConfig2d::Same),
             [1, 2, 5, 8],
         );
+    }
+
+    /// A depthwise convolution: channels, kernel, stride, padding [(top, bottom), (left, right)], dilation, bias; and the map's batch, rows
+    /// and columns.
+    struct Case {
+        channels: usize,
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        padding: [(usize, usize); 2],
+        dilation: [usize; 2],
+        bias: bool,
+        map: [usize; 3],
+    }
+
+    /// Output, and gradients by input, weight and bias of the sum of the output times `dy`, by the definition.
+    fn definition(case: &Case, x: &[f64], w: &[f64], b: &[f64], dy: &[f64]) -> [Vec<f64>; 4] {
+        let ([batch, rows, columns], channels) = (case.map, case.channels);
+        let size = [rows, columns];
+        let output = [0, 1].map(|i| {
+            let padded = size[i] + case.padding[i].0 + case.padding[i].1;
+            (padded - case.dilation[i] * (case.kernel[i] - 1) - 1) / case.stride[i] + 1
+        });
+        let mut y = vec![0.0; batch * channels * output[0] * output[1]];
+        let (mut dx, mut dw, mut db) =
+            (vec![0.0; x.len()], vec![0.0; w.len()], vec![0.0; channels]);
+        for plane in 0..batch * channels {
+            let channel = plane % channels;
+            for row in 0..output[0] {
+                for column in 0..output[1] {
+                    let out = (plane * output[0] + row) * output[1] + column;
+                    y[out] += b[channel];
+                    db[channel] += dy[out];
+                    for i in 0..case.kernel[0] {
+                        for j in 0..case.kernel[1] {
+                            let r = row * case.stride[0] + i * case.dilation[0];
+                            let c = column * case.stride[1] + j * case.dilation[1];
+                            let (Some(r), Some(c)) = (
+                                r.checked_sub(case.padding[0].0),
+                                c.checked_sub(case.padding[1].0),
+                            ) else {
+                                continue;
+                            };
+                            if r >= rows || c >= columns {
+                                continue;
+                            }
+                            let from = (plane * rows + r) * columns + c;
+                            let tap = (channel * case.kernel[0] + i) * case.kernel[1] + j;
+                            y[out] += x[from] * w[tap];
+                            dx[from] += dy[out] * w[tap];
+                            dw[tap] += dy[out] * x[from];
+                        }
+                    }
+                }
+            }
+        }
+        [y, dx, dw, db]
+    }
+
+    /// Compares [`conv2d`] on `device` with the definition.
+    fn check_depthwise(device: &Device, seed: u64, case: &Case) {
+        let device = device.clone().autodiff();
+        let values = |what: u64, n: usize| -> Vec<f32> {
+            let sequence = golden::sequence(10 * seed + what, n);
+            sequence.map(|value| value as f32).collect()
+        };
+        let double =
+            |values: &[f32]| -> Vec<f64> { values.iter().map(|v| f64::from(*v)).collect() };
+        let [batch, rows, columns] = case.map;
+        let shape = [batch, case.channels, rows, columns];
+        let filter = [case.channels, 1, case.kernel[0], case.kernel[1]];
+        let x = values(0, shape.iter().product());
+        let w = values(1, filter.iter().product());
+        let b = values(2, case.channels);
+        let b_used = if case.bias {
+            double(&b)
+        } else {
+            vec![0.0; case.channels]
+        };
+        let on = |values: &[f32], shape: [usize; 4]| {
+            let data = TensorData::new(values.to_vec(), shape);
+            Tensor::<4>::from_data(data, &device).require_grad()
+        };
+        let (x_on, w_on) = (on(&x, shape), on(&w, filter));
+        let data = TensorData::new(b, [case.channels]);
+        let b_on = Tensor::<1>::from_data(data, &device).require_grad();
+        let options =
+            ConvOptions::new_with_padding(case.stride, case.padding, case.dilation, case.channels);
+        let bias = case.bias.then(|| b_on.clone());
+        let y = conv2d(x_on.clone(), w_on.clone(), bias, options);
+        let dy = values(3, y.shape().num_elements());
+        let factors = TensorData::new(dy.clone(), y.dims());
+        let factors = Tensor::<4>::from_data(factors, &device);
+        let gradients = (y.clone() * factors).sum().backward();
+        let expected = definition(case, &double(&x), &double(&w), &b_used, &double(&dy));
+        let vec = |t: Tensor<4>| t.into_data().try_to_vec::<f32>().unwrap();
+        let mut found = vec![
+            vec(y),
+            vec(x_on.grad(&gradients).unwrap()),
+            vec(w_on.grad(&gradients).unwrap()),
+        ];
+        if case.bias {
+            let db = b_on.grad(&gradients).unwrap();
+            found.push(db.into_data().try_to_vec::<f32>().unwrap());
+        }
+        let names = ["output", "by the input", "by the weight", "by the bias"];
+        for ((name, found), expected) in names.iter().zip(found).zip(expected) {
+            assert_eq!(found.len(), expected.len(), "{name}");
+            let scale = expected.iter().fold(1.0f64, |scale, x| scale.max(x.abs()));
+            for (found, expected) in found.iter().zip(&expected) {
+                let error = (f64::from(*found) - expected).abs();
+                assert!(
+                    error < 4e-6 * scale,
+                    "{name}: {found}, {expected}; filter {filter:?}, map {shape:?}, stride {:?}, padding {:?}, dilation {:?}",
+                    case.stride,
+                    case.padding,
+                    case.dilation,
+                );
+            }
+        }
+    }
+
+    /// Every size of filter at every stride, the rest drawn.
+    fn depthwise_as_defined(device: &Device) {
+        let mut draws = golden::sequence(77, 1000);
+        let mut draw = |from: usize, to: usize| {
+            let unit = draws.next().expect("enough") / 2.0 + 0.5;
+            (from + (unit * (to - from + 1) as f64) as usize).min(to)
+        };
+        let mut seed = 0;
+        for kernel in [3, 5, 7] {
+            for stride in [1, 2] {
+                for bias in [false, true] {
+                    let dilation = [draw(1, 3), draw(1, 2)];
+                    let reach = dilation.map(|dilation| dilation * (kernel - 1));
+                    // As much as keeps the size, less, or more on one side.
+                    let mut side =
+                        |i: usize| (draw(0, 1) * draw(0, 3) + reach[i] / 2, reach[i] / 2);
+                    let padding = [side(0), side(1)];
+                    let case = Case {
+                        channels: [1, 3, 5, 8, 12, 40][draw(0, 5)],
+                        kernel: [kernel; 2],
+                        stride: [stride; 2],
+                        padding,
+                        dilation,
+                        bias,
+                        map: [draw(2, 3), draw(5, 14), draw(6, 37)],
+                    };
+                    check_depthwise(device, seed, &case);
+                    seed += 1;
+                }
+            }
+        }
+        // No padding, oblong filters and strides, one of them longer than the filter; a filter wider than the map.
+        let case = Case {
+            channels: 6,
+            kernel: [2, 3],
+            stride: [3, 1],
+            padding: [(0, 0), (0, 0)],
+            dilation: [1, 1],
+            bias: true,
+            map: [2, 11, 9],
+        };
+        check_depthwise(device, seed, &case);
+        let case = Case {
+            stride: [1, 4],
+            padding: [(2, 1), (0, 5)],
+            ..case
+        };
+        check_depthwise(device, seed + 1, &case);
+        let case = Case {
+            kernel: [7, 7],
+            stride: [1, 1],
+            padding: [(3, 3), (3, 3)],
+            map: [2, 2, 3],
+            ..case
+        };
+        check_depthwise(device, seed + 2, &case);
+    }
+
+    #[test]
+    fn depthwise_convolution_as_defined() {
+        depthwise_as_defined(&Device::flex());
+    }
+
+    #[test]
+    #[cfg(feature = "cube")]
+    #[ignore = "needs a GPU; run scripts/gpu-tests.sh"]
+    fn depthwise_convolution_as_defined_on_gpu() {
+        depthwise_as_defined(&cube::test_device());
+    }
+
+    /// Sums in f32 whatever the maps' type; the weights' gradient in the weights' type.
+    #[test]
+    #[cfg(feature = "cube")]
+    #[ignore = "needs a GPU; run scripts/gpu-tests.sh"]
+    fn depthwise_convolution_of_half_precision_maps_on_gpu() {
+        let device = cube::test_device();
+        for (dtype, relative) in [(DType::F16, 1.0 / 1024.0), (DType::BF16, 1.0 / 128.0)] {
+            if !device.supports_dtype(dtype) {
+                continue;
+            }
+            let device = device.clone().autodiff();
+            let random = |shape| Tensor::<4>::random(shape, Distribution::Default, &device);
+            // Rounded, so that both compute with the same numbers.
+            let x = random([2, 6, 9, 20]).cast(dtype).detach();
+            let weight = random([6, 1, 7, 7]).require_grad();
+            let bias = Tensor::<1>::ones([6], &device).require_grad();
+            let run = |x: Tensor<4>| {
+                let options = ConvOptions::new([1, 1], [3, 3], [1, 1], 6);
+                let y = conv2d(x.clone(), weight.clone(), Some(bias.clone()), options);
+                let y_dtype = y.dtype();
+                let y = y.cast(DType::F32);
+                let gradients = (y.clone() * y.clone().detach()).sum().backward();
+                let dw = weight.grad(&gradients).unwrap();
+                (
+                    y_dtype,
+                    [y.inner(), x.grad(&gradients).unwrap().cast(DType::F32), dw],
+                )
+            };
+            let (narrow, ours) = run(x.clone().require_grad());
+            let (_, wide) = run(x.cast(DType::F32).detach().require_grad());
+            assert_eq!(narrow, dtype);
+            assert_eq!(ours[2].dtype(), DType::F32);
+            for (ours, wide) in ours.into_iter().zip(wide) {
+                let scale = wide.clone().abs().max().into_scalar::<f32>();
+                let error = (ours - wide).abs().max().into_scalar::<f32>();
+                assert!(error <= relative * scale, "{error} of {scale}");
+            }
+        }
     }
 
     #[test]

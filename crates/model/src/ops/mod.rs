@@ -13,6 +13,8 @@ pub mod conv2d;
 mod convolution;
 #[cfg(feature = "cube")]
 mod cube;
+#[cfg(feature = "cube")]
+mod depthwise;
 #[cfg(feature = "flex")]
 mod direct_conv;
 #[cfg(feature = "flex")]
@@ -34,3 +36,6 @@ mod simd;
 mod tap_conv;
 #[cfg(feature = "flex")]
 mod winograd;
+
+#[cfg(all(test, feature = "cube"))]
+pub(crate) use cube::test_device;

@@ -6,6 +6,7 @@
 
 mod batch_norm;
 mod bilinear;
+mod depthwise;
 mod gelu;
 mod layer_norm;
 mod rows;
