@@ -395,3 +395,32 @@ fn gradients_are_as_near_as_roundings_let_them_be() {
         assert!(ours < 0.3, "{decoder}-{encoder}: {ours}");
     }
 }
+
+/// A GPU rounds the same maps and sums up in another order: it may be twice as far from f32 as the CPU.
+#[test]
+#[cfg(feature = "cube")]
+#[ignore = "needs a GPU; run scripts/gpu-tests.sh"]
+fn a_step_in_bf16_is_that_of_the_cpu_on_gpu() {
+    let (cpu, gpu) = (Device::flex(), crate::ops::test_device());
+    if let Err(refusal) = Precision::Bf16.check(&gpu) {
+        println!("skipped: {refusal}");
+        return;
+    }
+    let config = SegmenterConfig {
+        refinement_channels: Some(8),
+        cbam: true,
+        ..segmenter(EncoderName::ConvNeXtAtto, DecoderName::DeepLabV3Plus)
+    };
+    let run = |device: Device, precision| {
+        let device = device.autodiff();
+        let model = golden::filled(config.init_lazily(&device).unwrap());
+        step(&model, &device, precision)
+    };
+    let exact = run(cpu.clone(), Precision::F32);
+    let (on_cpu, on_gpu) = (run(cpu, Precision::Bf16), run(gpu, Precision::Bf16));
+    for (i, name) in ["logits", "gradients"].into_iter().enumerate() {
+        let [on_cpu, on_gpu] = [&on_cpu, &on_gpu].map(|run| error(&run[i], &exact[i]));
+        println!("{name}: {on_gpu:.4}, on the CPU {on_cpu:.4}");
+        assert!(on_gpu < 2.0 * on_cpu, "{name}: {on_gpu}, {on_cpu}");
+    }
+}
