@@ -245,11 +245,11 @@ fn weighted<F: Float, W: Float, N: Size>(
     let height = y.shape(1);
     let lanes = CUBE_DIM_X as usize;
     let rows = CUBE_DIM_Y as usize;
-    let groups = (vectors + lanes - 1) / lanes;
-    let blocks = (height + rows - 1) / rows;
+    let groups = vectors.div_ceil(lanes);
+    let blocks = height.div_ceil(rows);
     let runs = comptime!(taps.runs);
 
-    let mut place = CUBE_POS as usize;
+    let mut place = CUBE_POS;
     let vector = place % groups * lanes + UNIT_POS_X as usize;
     place /= groups;
     let run = place % runs;
@@ -437,10 +437,10 @@ fn correlated<F: Float, N: Size>(
     let size = dy.vector_size();
     let vectors = dy.shape(3) / size;
     let lanes = CUBE_DIM_X as usize;
-    let groups = (vectors + lanes - 1) / lanes;
+    let groups = vectors.div_ceil(lanes);
     let runs = comptime!(taps.runs);
 
-    let mut place = CUBE_POS as usize;
+    let mut place = CUBE_POS;
     let vector = place % groups * lanes + UNIT_POS_X as usize;
     place /= groups;
     let run = place % runs;
