@@ -230,18 +230,29 @@ mod on_flex {
             let g = geometry(&x, &weight, &options);
             let mut parents = ops.parents.into_iter().map(|node| node.map(|node| node.id));
             let mut parent = || parents.next().flatten();
-            if let Some(node) = parent() {
-                let dx = if options.stride == [1, 1] || options.groups == 1 {
-                    let dx = convolution::input_gradient(slice(&dy), slice(&weight), &g);
-                    tensor(dx, x.shape().to_vec())
-                } else {
-                    Flex::conv2d_x_backward(x.clone(), weight.clone(), dy.clone(), options)
-                };
-                grads.register::<Flex>(node, dx);
-            }
-            if let Some(node) = parent() {
-                let dw = convolution::weight_gradient(slice(&x), slice(&dy), &g);
-                grads.register::<Flex>(node, tensor(dw, weight.shape().to_vec()));
+            let (x_node, weight_node) = (parent(), parent());
+            // Side by side, so that one fills the threads while they wait for the last of the other.
+            let (dx, dw) = rayon::join(
+                || {
+                    x_node.map(|node| {
+                        let dx = if options.stride == [1, 1] || options.groups == 1 {
+                            let dx = convolution::input_gradient(slice(&dy), slice(&weight), &g);
+                            tensor(dx, x.shape().to_vec())
+                        } else {
+                            Flex::conv2d_x_backward(x.clone(), weight.clone(), dy.clone(), options)
+                        };
+                        (node, dx)
+                    })
+                },
+                || {
+                    weight_node.map(|node| {
+                        let dw = convolution::weight_gradient(slice(&x), slice(&dy), &g);
+                        (node, tensor(dw, weight.shape().to_vec()))
+                    })
+                },
+            );
+            for (node, gradient) in dx.into_iter().chain(dw) {
+                grads.register::<Flex>(node, gradient);
             }
             if let Some(node) = parent() {
                 let db = convolution::bias_gradient(slice(&dy), &g);

@@ -135,17 +135,26 @@ mod on_flex {
             let [k, n] = weight.shape().dims();
             let m = slice(&x).len() / k;
             let [x_node, weight_node, bias_node] = ops.parents.map(|node| node.map(|node| node.id));
-            if let Some(node) = x_node {
-                let mut dx = zeros(m * k);
-                let b = rows(&weight, n).transposed();
-                multiply_in_parallel([m, k, n], &mut dx, rows(&dy, n), b, false);
-                grads.register::<Flex>(node, tensor(dx, x.shape().to_vec()));
-            }
-            if let Some(node) = weight_node {
-                let mut dw = zeros(k * n);
-                let a = rows(&x, k).transposed();
-                multiply_in_parallel([k, n, m], &mut dw, a, rows(&dy, n), false);
-                grads.register::<Flex>(node, tensor(dw, vec![k, n]));
+            let (dx, dw) = rayon::join(
+                || {
+                    x_node.map(|node| {
+                        let mut dx = zeros(m * k);
+                        let b = rows(&weight, n).transposed();
+                        multiply_in_parallel([m, k, n], &mut dx, rows(&dy, n), b, false);
+                        (node, tensor(dx, x.shape().to_vec()))
+                    })
+                },
+                || {
+                    weight_node.map(|node| {
+                        let mut dw = zeros(k * n);
+                        let a = rows(&x, k).transposed();
+                        multiply_in_parallel([k, n, m], &mut dw, a, rows(&dy, n), false);
+                        (node, tensor(dw, vec![k, n]))
+                    })
+                },
+            );
+            for (node, gradient) in dx.into_iter().chain(dw) {
+                grads.register::<Flex>(node, gradient);
             }
             if let Some(node) = bias_node {
                 grads.register::<Flex>(node, tensor(column_sums(slice(&dy), n), vec![n]));

@@ -56,20 +56,16 @@ impl Pixels {
         })
     }
 
-    /// Adds `[channel, map, pixel]`, these, to `[map, channel, pixel]`, all of them.
-    fn add(&self, numbers: &[f32], to: &mut [f32]) {
-        to.par_chunks_exact_mut(self.size[0] * self.size[1])
-            .enumerate()
-            .for_each(|(i, to)| {
-                let (map, channel) = (i / self.channels, i % self.channels);
-                let from = &numbers[(channel * self.maps + map) * self.each()..][..self.each()];
-                for (row, from) in from.chunks_exact(self.count[1]).enumerate() {
-                    let to = to[self.row(row)..].iter_mut().step_by(self.step[1]);
-                    for (to, from) in to.zip(from) {
-                        *to += from;
-                    }
-                }
-            });
+    /// Adds `[channel, map, pixel]`, these, to plane `i` of `[map, channel, pixel]`, all of them.
+    fn add(&self, numbers: &[f32], i: usize, to: &mut [f32]) {
+        let (map, channel) = (i / self.channels, i % self.channels);
+        let from = &numbers[(channel * self.maps + map) * self.each()..][..self.each()];
+        for (row, from) in from.chunks_exact(self.count[1]).enumerate() {
+            let to = to[self.row(row)..].iter_mut().step_by(self.step[1]);
+            for (to, from) in to.zip(from) {
+                *to += from;
+            }
+        }
     }
 }
 
@@ -144,13 +140,7 @@ pub(super) fn suits(g: &Geometry) -> bool {
 
 /// As [`convolution::forward`](super::convolution::forward), without groups.
 pub(super) fn forward(x: &[f32], weight: &[f32], bias: &[f32], g: &Geometry) -> Vec<f32> {
-    let plane = g.output_plane();
-    let mut y = by_chunks(g.batch * g.channels_out * plane, plane, |i, y| {
-        if let Some(bias) = bias.get(i % g.channels_out) {
-            y.fill(*bias);
-        }
-    });
-    for tap in Tap::all(g) {
+    let products = products(g, |tap| {
         let n = tap.output.of_channel();
         let x = tap.input.of(x);
         let mut product = zeros(g.channels_out * n);
@@ -162,15 +152,22 @@ pub(super) fn forward(x: &[f32], weight: &[f32], bias: &[f32], g: &Geometry) -> 
             b,
             false,
         );
-        tap.output.add(&product, &mut y);
-    }
-    y
+        product
+    });
+    let plane = g.output_plane();
+    by_chunks(g.batch * g.channels_out * plane, plane, |i, y| {
+        if let Some(bias) = bias.get(i % g.channels_out) {
+            y.fill(*bias);
+        }
+        for (tap, product) in &products {
+            tap.output.add(product, i, y);
+        }
+    })
 }
 
 /// As [`convolution::input_gradient`](super::convolution::input_gradient), without groups, of any stride.
 pub(super) fn input_gradient(dy: &[f32], weight: &[f32], g: &Geometry) -> Vec<f32> {
-    let mut dx = zeros(g.batch * g.channels_in * g.input_plane());
-    for tap in Tap::all(g) {
+    let products = products(g, |tap| {
         let n = tap.output.of_channel();
         let dy = tap.output.of(dy);
         let mut product = zeros(g.channels_in * n);
@@ -182,29 +179,42 @@ pub(super) fn input_gradient(dy: &[f32], weight: &[f32], g: &Geometry) -> Vec<f3
             b,
             false,
         );
-        tap.input.add(&product, &mut dx);
-    }
-    dx
+        product
+    });
+    let plane = g.input_plane();
+    by_chunks(g.batch * g.channels_in * plane, plane, |i, dx| {
+        for (tap, product) in &products {
+            tap.input.add(product, i, dx);
+        }
+    })
 }
 
 /// As [`convolution::weight_gradient`](super::convolution::weight_gradient), without groups.
 pub(super) fn weight_gradient(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
-    let of_taps: Vec<(usize, Vec<f32>)> = Tap::all(g)
-        .map(|tap| {
-            let n = tap.output.of_channel();
-            let (x, dy) = (tap.input.of(x), tap.output.of(dy));
-            let mut product = zeros(g.channels_out * g.channels_in);
-            let b = Matrix::rows_of(&x, n).transposed();
-            let sizes = [g.channels_out, g.channels_in, n];
-            multiply_in_parallel(sizes, &mut product, Matrix::rows_of(&dy, n), b, false);
-            (tap.place, product)
-        })
-        .collect();
+    let products = products(g, |tap| {
+        let n = tap.output.of_channel();
+        let (x, dy) = (tap.input.of(x), tap.output.of(dy));
+        let mut product = zeros(g.channels_out * g.channels_in);
+        let b = Matrix::rows_of(&x, n).transposed();
+        let sizes = [g.channels_out, g.channels_in, n];
+        multiply_in_parallel(sizes, &mut product, Matrix::rows_of(&dy, n), b, false);
+        product
+    });
     by_chunks(g.channels_out * g.taps(), g.taps(), |out, dw| {
         for (channel, dw) in dw.chunks_exact_mut(g.window()).enumerate() {
-            for (place, product) in &of_taps {
-                dw[*place] = product[out * g.channels_in + channel];
+            for (tap, product) in &products {
+                dw[tap.place] = product[out * g.channels_in + channel];
             }
         }
     })
+}
+
+/// Every tap with its product.
+fn products(g: &Geometry, of: impl Fn(&Tap) -> Vec<f32> + Sync) -> Vec<(Tap, Vec<f32>)> {
+    let taps: Vec<Tap> = Tap::all(g).collect();
+    let with_product = |tap: Tap| {
+        let product = of(&tap);
+        (tap, product)
+    };
+    taps.into_par_iter().map(with_product).collect()
 }

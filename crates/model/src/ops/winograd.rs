@@ -40,24 +40,28 @@ struct Part {
 }
 
 impl Part {
-    /// The parts that make up all maps.
-    fn all(g: &Geometry) -> Vec<Self> {
+    /// How many maps to take at a time for about `tiles` tiles.
+    fn maps_of(tiles: usize, g: &Geometry) -> usize {
         let [rows, columns] = g.output.map(|side| side.div_ceil(2));
-        let rows_of_part = (TILES / columns).clamp(1, rows);
-        let maps_of_part = (TILES / (rows * columns)).max(1);
-        let mut parts = Vec::new();
-        for first_map in (0..g.batch).step_by(maps_of_part) {
-            for first_row in (0..rows).step_by(rows_of_part) {
-                parts.push(Self {
-                    first_map,
-                    maps: maps_of_part.min(g.batch - first_map),
-                    first_row,
-                    rows: rows_of_part.min(rows - first_row),
-                    columns,
-                });
-            }
-        }
-        parts
+        (tiles / (rows * columns)).max(1)
+    }
+
+    /// The parts of about `tiles` tiles that make up some maps.
+    fn all(
+        tiles: usize,
+        first_map: usize,
+        maps: usize,
+        g: &Geometry,
+    ) -> impl Iterator<Item = Self> {
+        let [rows, columns] = g.output.map(|side| side.div_ceil(2));
+        let rows_of_part = (tiles / columns).clamp(1, rows);
+        (0..rows).step_by(rows_of_part).map(move |first_row| Self {
+            first_map,
+            maps,
+            first_row,
+            rows: rows_of_part.min(rows - first_row),
+            columns,
+        })
     }
 
     fn of_map(&self) -> usize {
@@ -90,43 +94,43 @@ pub(super) fn input_gradient(dy: &[f32], weight: &[f32], g: &Geometry) -> Vec<f3
 /// Convolution with transformed kernels; if `turned`, those of the convolution whose gradient by the input this is.
 fn convolve(x: &[f32], kernels: &[f32], turned: bool, bias: &[f32], g: &Geometry) -> Vec<f32> {
     let (level, plane) = (Level::best(), g.output_plane());
-    let mut y = zeros(g.batch * g.channels_out * plane);
-    let (mut source, mut products) = (Vec::new(), Vec::new());
-    for part in Part::all(g) {
-        let tiles = part.tiles();
-        input_tiles(level, x, &part, g, &mut source);
-        products.resize(PLACES * g.channels_out * tiles, 0.0);
-        products
-            .par_chunks_exact_mut(g.channels_out * tiles)
-            .enumerate()
-            .for_each(|(place, to)| {
-                let b = at_place(&source, place, tiles);
-                let a = match turned {
-                    false => at_place(kernels, place, g.channels_in),
-                    true => at_place(kernels, turned_place(place), g.channels_out).transposed(),
-                };
-                multiply([g.channels_out, tiles, g.channels_in], to, a, b, false);
-            });
-        let maps = &mut y[part.first_map * g.channels_out * plane..];
-        maps.par_chunks_exact_mut(plane)
-            .take(part.maps * g.channels_out)
-            .enumerate()
-            .for_each(|(i, y)| {
-                let (map, channel) = (i / g.channels_out, i % g.channels_out);
-                let first = channel * tiles + map * part.of_map();
-                let products = array::from_fn(|place| {
-                    &products[place * g.channels_out * tiles + first..][..part.of_map()]
+    let maps = Part::maps_of(TILES, g);
+    let each = g.channels_out * plane;
+    by_chunks(g.batch * each, maps * each, |task, y| {
+        let (mut source, mut products) = (Vec::new(), Vec::new());
+        for part in Part::all(TILES, task * maps, y.len() / each, g) {
+            let tiles = part.tiles();
+            input_tiles(level, x, &part, g, &mut source);
+            products.resize(PLACES * g.channels_out * tiles, 0.0);
+            products
+                .par_chunks_exact_mut(g.channels_out * tiles)
+                .enumerate()
+                .for_each(|(place, to)| {
+                    let b = at_place(&source, place, tiles);
+                    let a = match turned {
+                        false => at_place(kernels, place, g.channels_in),
+                        true => at_place(kernels, turned_place(place), g.channels_out).transposed(),
+                    };
+                    multiply([g.channels_out, tiles, g.channels_in], to, a, b, false);
                 });
-                level.run(OutputTiles {
-                    products,
-                    bias: bias.get(channel).map_or(0.0, |bias| *bias),
-                    part: &part,
-                    size: g.output,
-                    y,
+            y.par_chunks_exact_mut(plane)
+                .enumerate()
+                .for_each(|(i, y)| {
+                    let (map, channel) = (i / g.channels_out, i % g.channels_out);
+                    let first = channel * tiles + map * part.of_map();
+                    let products = array::from_fn(|place| {
+                        &products[place * g.channels_out * tiles + first..][..part.of_map()]
+                    });
+                    level.run(OutputTiles {
+                        products,
+                        bias: bias.get(channel).map_or(0.0, |bias| *bias),
+                        part: &part,
+                        size: g.output,
+                        y,
+                    });
                 });
-            });
-    }
-    y
+        }
+    })
 }
 
 /// As [`convolution::weight_gradient`](super::convolution::weight_gradient), of what [`suits`].
@@ -135,10 +139,15 @@ pub(super) fn weight_gradient(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
     let of_place = g.channels_out * g.channels_in;
     let mut sums = zeros(PLACES * of_place);
     let (mut source, mut gradient) = (Vec::new(), Vec::new());
-    for (i, part) in Part::all(g).iter().enumerate() {
+    // Every part ends in a sum of all threads: fewer parts than above.
+    let maps = Part::maps_of(4 * TILES, g);
+    let parts = (0..g.batch)
+        .step_by(maps)
+        .flat_map(|first| Part::all(4 * TILES, first, maps.min(g.batch - first), g));
+    for (i, part) in parts.enumerate() {
         let tiles = part.tiles();
-        input_tiles(level, x, part, g, &mut source);
-        gradient_tiles(level, dy, part, g, &mut gradient);
+        input_tiles(level, x, &part, g, &mut source);
+        gradient_tiles(level, dy, &part, g, &mut gradient);
         sums.par_chunks_exact_mut(of_place)
             .enumerate()
             .for_each(|(place, to)| {
