@@ -576,6 +576,13 @@ mod tests {
             ..case
         };
         check_depthwise(device, seed + 2, &case);
+        let case = Case {
+            channels: 70,
+            kernel: [11, 9],
+            map: [1, 12, 21],
+            ..case
+        };
+        check_depthwise(device, seed + 3, &case);
     }
 
     #[test]

@@ -77,6 +77,8 @@ struct Taps {
     run: usize,
     /// Runs of a row.
     runs: usize,
+    /// Sums of the last run.
+    rest: usize,
     /// Columns of a source row that lie at or behind the place of the last run.
     last: usize,
 }
@@ -126,6 +128,7 @@ impl Taps {
                     transposed,
                     run,
                     runs,
+                    rest: sums + run - runs * run,
                     last: source.saturating_sub(place),
                 }
             });
@@ -321,7 +324,7 @@ fn weighted<F: Float, W: Float, N: Size>(
     #[unroll]
     for i in 0..comptime!(taps.run) {
         let column = run * comptime!(taps.run) + i;
-        if column < y.shape(2) {
+        if comptime!(i < taps.rest) || column < y.shape(2) {
             let at = start + column * (y.stride(2) / size);
             y[at] = Vector::cast_from(sums[i]);
         }
@@ -371,7 +374,8 @@ fn correlate(
     let weights = kernel_rows * kernel_columns;
     let vector = taps.channels([&x, &dy]);
     let vectors = channels / vector;
-    let lanes = lanes(vectors);
+    // As many rows of units as the filter has, and one more, fit into a cube.
+    let lanes = lanes(vectors).min(1 << (UNITS / (kernel_rows + 1)).ilog2());
     let lines = batch * height;
     let units = taps.runs * vectors.next_multiple_of(lanes) * (kernel_rows + 1);
     let parts = (SUMMING_UNITS / units).clamp(1, lines.max(1));
@@ -472,13 +476,18 @@ fn correlated<F: Float, N: Size>(
         let inside = source >= 0 && source < x.shape(1) as i32;
         if inside || tap == kernel_rows {
             let start = map * (dy.stride(0) / size) + row * (dy.stride(1) / size) + vector;
+            let step = dy.stride(2) / size;
             #[unroll]
             for i in 0..comptime!(taps.run) {
                 let column = run * comptime!(taps.run) + i;
-                let in_row = column < dy.shape(2);
-                let near = select(in_row, column, 0);
-                let value = Vector::cast_from(dy[start + near * (dy.stride(2) / size)]);
-                given[i] = select(in_row, value, Vector::new(0.0));
+                if comptime!(i < taps.rest) {
+                    given[i] = Vector::cast_from(dy[start + column * step]);
+                } else {
+                    let inside = column < dy.shape(2);
+                    let near = select(inside, column, 0);
+                    let value = Vector::cast_from(dy[start + near * step]);
+                    given[i] = select(inside, value, Vector::new(0.0));
+                }
             }
         }
         if tap == kernel_rows {
