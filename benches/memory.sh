@@ -26,7 +26,7 @@ for checkpointing in "" --checkpointing; do
     for batch in 4 16; do
         bench --batch "$batch" --warmup 1 --steps 1 $checkpointing
     done
-    bench --batch 16 --largest-batch --memory-gib "$gib" $checkpointing
+    bench --batch 64 --largest-batch --memory-gib "$gib" $checkpointing
 done
 cp "$rows" "$name.csv"
 python3 benches/memory_table.py "$name.csv" "$gib" > "$name.md"
