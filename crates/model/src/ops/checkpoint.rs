@@ -2,9 +2,12 @@
 //! is kept, and the backward pass runs it forward again.
 //!
 //! burn's own strategy (`Device::gradient_checkpointing`) repeats single operations that are cheap; convolutions keep their inputs there,
-//! which are most of the memory. Here [`block`] is an operation whose backward pass repeats the block on leaves of a graph of its own, and
+//! which are most of the memory. Here `block` is an operation whose backward pass repeats the block on leaves of a graph of its own, and
 //! hands the gradients of the leaves to the block's input and parameters. Outputs and gradients are the same to the last bit, as long as
-//! the block draws no random numbers and changes nothing but the running statistics of batch normalisations, which [`runs_again`] tells.
+//! the block draws no random numbers and changes nothing but the running statistics of batch normalisations, which `runs_again` tells.
+
+// Without a backend every block is kept whole.
+#![cfg_attr(not(any(feature = "flex", feature = "cube")), allow(dead_code))]
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -29,7 +32,7 @@ thread_local! {
     static RUNS_AGAIN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// `run()`, whose networks keep of every [`block`] only its input for the backward pass if `enabled`.
+/// `run()`, whose networks keep of every block only its input for the backward pass if `enabled`.
 pub fn with<T>(enabled: bool, run: impl FnOnce() -> T) -> T {
     set_within(&ENABLED, enabled, run)
 }

@@ -62,6 +62,7 @@ pub fn with<T>(precision: Precision, run: impl FnOnce() -> T) -> T {
 }
 
 /// That of the scope.
+#[cfg_attr(not(any(feature = "flex", feature = "cube")), allow(dead_code))]
 pub(crate) fn current() -> Precision {
     CURRENT.get()
 }
