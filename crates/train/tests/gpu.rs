@@ -1,6 +1,6 @@
-//! One training step of a tiny segmenter on a GPU backend, compared with the CPU: forward, loss, backward, clipping by the
-//! global norm, AdamW. Every kind of layer of the default network takes part, with as few distinct shapes as
-//! possible, since the GPU backend tunes its kernels for each shape.
+//! One training step of a tiny segmenter on a GPU backend, with and without gradient checkpointing, compared with the CPU:
+//! forward, loss, backward, clipping by the global norm, AdamW. Every kind of layer of the default network takes part, with
+//! as few distinct shapes as possible, since the GPU backend tunes its kernels for each shape.
 //!
 //! Not part of the default tests: `scripts/gpu-tests.sh` runs it, on a GPU or on a software device.
 #![cfg(all(
@@ -20,6 +20,7 @@ use pluvial_model::encoders::convnext::ConvNeXtConfig;
 use pluvial_model::layers::cbam::CbamConfig;
 use pluvial_model::losses::LossConfig;
 use pluvial_model::models::segmenter::Segmenter;
+use pluvial_model::ops::checkpoint;
 use pluvial_train::config::OptimConfig;
 use pluvial_train::device::DeviceChoice;
 use pluvial_train::optim::{adamw, clip_global_norm};
@@ -187,10 +188,19 @@ fn a_training_step_is_that_of_the_cpu_on_gpu() {
     let mut drawn = Named::new(None);
     model.visit(&mut drawn);
     // Through a record: clones share their running statistics, also on another device.
-    let copy = tiny_segmenter(&gpu).load_record(model.clone().into_record());
+    let copies =
+        [false, true].map(|_| tiny_segmenter(&gpu).load_record(model.clone().into_record()));
     let expected = step(model, &cpu);
-    let found = step(copy, &gpu);
+    assert!(expected.gradient_norm > 0.5, "clipping takes part");
+    for (checkpointing, copy) in [false, true].into_iter().zip(copies) {
+        println!("gradient checkpointing: {checkpointing}");
+        let found = checkpoint::with(checkpointing, || step(copy, &gpu));
+        check_step(&found, &expected);
+    }
+}
 
+/// Every number of two steps within 1e-3 of the largest of its tensor.
+fn check_step(found: &Step, expected: &Step) {
     println!(
         "loss {} on the GPU, {} on the CPU",
         found.loss, expected.loss
@@ -219,7 +229,6 @@ fn a_training_step_is_that_of_the_cpu_on_gpu() {
         assert_eq!(name, same);
         check(format!("{name} after the step"), found, expected);
     }
-    assert!(expected.gradient_norm > 0.5, "clipping takes part");
     assert!(
         far.is_empty(),
         "apart by more than 1e-3:\n{}",
