@@ -11,7 +11,12 @@ out=${1:-results}
 end=$(awk "BEGIN { print int($SECONDS + 60 * ${2:-9.5}) }")
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-export PYTHON=${PYTHON:-python3} RESULTS=$out ENCODERS=$PWD/bin/encoders LD_LIBRARY_PATH=$PWD/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export PYTHON=${PYTHON:-python3} RESULTS=$out ENCODERS=$PWD/bin/encoders
+
+# Only where the machine lacks them: PyTorch is to have its own.
+if ldd bin/encoders | grep -q 'not found'; then
+    export LD_LIBRARY_PATH=$PWD/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+fi
 
 if [ ! -e "${CUDA_PATH:-/usr/local/cuda}/nvvm/libdevice/libdevice.10.bc" ]; then
     found=$("$PYTHON" -c 'import pathlib, triton; print(next(pathlib.Path(triton.__file__).parent.rglob("libdevice.10.bc")))')
